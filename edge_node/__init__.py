@@ -1,0 +1,1 @@
+"""The edge node: sees, decides, remembers, asks."""
