@@ -1,0 +1,1 @@
+"""Escalation of doubtful image regions."""
