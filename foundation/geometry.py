@@ -35,7 +35,7 @@ class Anchor(enum.StrEnum):
 class Interpolation(enum.StrEnum):
     """How pixels are resampled.
 
-    `halving` halves with 2×2 averages while the scale is at most one half, then interpolates
+    `halving` halves with 2 by 2 averages while the scale is at most one half, then interpolates
     linearly: close to area averaging in quality at about a tenth of its cost.
     """
 
@@ -76,9 +76,11 @@ class Placement:
 
     def to_source(self, boxes: Boxes) -> Boxes:
         """Boxes (N, 4) from model input pixels to source pixels, clipped to the source."""
-        scale = np.array([self.width / self.source_width, self.height / self.source_height] * 2)
+        scale_x = self.width / self.source_width
+        scale_y = self.height / self.source_height
+        scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
         offset = np.array([self.offset_x, self.offset_y] * 2, np.float32)
-        moved = (boxes - offset) / scale.astype(np.float32)
+        moved = np.asarray((boxes - offset) / scale, np.float32)
         return clip_boxes(moved, self.source_width, self.source_height)
 
 

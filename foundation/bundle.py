@@ -1,0 +1,244 @@
+"""Model bundles: a model with everything needed to run and trust it.
+
+A bundle is a directory or a .zip with these members:
+
+    manifest.json        what it is; lists the SHA-256 of every other member
+    model.onnx           the graph with its weights
+    calibration.json     raw score → probability, per class
+    thresholds.json      from which score a detection is reported, and which are escalated
+    smoke/input.png      an image, and
+    smoke/expected.json  what the model detects in it
+
+The digest of a bundle is the SHA-256 of manifest.json and so covers everything. Equal contents give
+equal bytes. Services load nothing but bundles; `foundation.detector` runs them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pydantic
+
+from foundation.errors import ConfigError, HardcaseError, IntegrityError
+from foundation.frames import Detections, Pixels
+from foundation.manifest import BundleInfo, Calibration, Manifest, Thresholds
+from foundation.settings import Settings, SettingsT, parse_settings
+
+_MEMBER_BYTES_MAX = 1 << 30
+_MANIFEST = "manifest.json"
+_MODEL = "model.onnx"
+_CALIBRATION = "calibration.json"
+_THRESHOLDS = "thresholds.json"
+_SMOKE_INPUT = "smoke/input.png"
+_SMOKE_EXPECTED = "smoke/expected.json"
+_MEMBERS = (_MODEL, _CALIBRATION, _THRESHOLDS, _SMOKE_INPUT, _SMOKE_EXPECTED)
+
+
+class _Expected(Settings):
+    """smoke/expected.json."""
+
+    boxes: tuple[tuple[float, float, float, float], ...]
+    scores: tuple[float, ...]
+    class_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Smoke:
+    """An image (height, width, 3) uint8 BGR and what the model must detect in it."""
+
+    pixels: Pixels = field(repr=False)
+    expected: Detections
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model with everything needed to run and trust it, in memory."""
+
+    info: BundleInfo
+    model: bytes = field(repr=False)
+    calibration: Calibration
+    thresholds: Thresholds
+    smoke: Smoke
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names by class id."""
+        return self.info.labels
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of manifest.json in hexadecimal; it covers every member."""
+        return hashlib.sha256(self.members()[_MANIFEST]).hexdigest()
+
+    def members(self) -> dict[str, bytes]:
+        """Every member's bytes by name; equal contents give equal bytes."""
+        expected = self.smoke.expected
+        done, png = cv2.imencode(".png", self.smoke.pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        if not done:
+            raise ValueError("the smoke input does not encode as PNG")
+        members = {
+            _MODEL: self.model,
+            _CALIBRATION: _to_json(self.calibration),
+            _THRESHOLDS: _to_json(self.thresholds),
+            _SMOKE_INPUT: png.tobytes(),
+            _SMOKE_EXPECTED: _to_json(
+                _Expected(
+                    boxes=tuple(tuple(row) for row in expected.boxes.round(2).tolist()),
+                    scores=tuple(expected.scores.round(4).tolist()),
+                    class_ids=tuple(expected.class_ids.tolist()),
+                )
+            ),
+        }
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
+        members[_MANIFEST] = _to_json(Manifest(**dict(self.info), files=digests))
+        return members
+
+    def write(self, path: Path) -> None:
+        """Writes a directory, or a .zip where the path ends so; whole or not at all.
+
+        Raises:
+            ConfigError: the path exists, or cannot be written.
+        """
+        if path.exists():
+            raise ConfigError(f"{path} exists", remedy="Remove it or choose another path")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            try:
+                whole = scratch / "bundle"
+                if path.suffix == ".zip":
+                    whole.write_bytes(_zip(self.members()))
+                else:
+                    for name, data in self.members().items():
+                        member = whole / name
+                        member.parent.mkdir(parents=True, exist_ok=True)
+                        member.write_bytes(data)
+                whole.replace(path)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot write the bundle {path}: {error}", remedy="Check the folder and its space"
+            ) from error
+
+    @staticmethod
+    def open(path: Path) -> Bundle:
+        """Reads a bundle and verifies every member against the manifest.
+
+        Raises:
+            ConfigError: there is no bundle at the path.
+            IntegrityError: a member is missing, foreign or differs from its digest.
+        """
+        read = _Reader(path)
+        raw_manifest = read(_MANIFEST)
+        manifest = _parse(raw_manifest, Manifest, f"{path}/{_MANIFEST}")
+        members = {name: read(name) for name in _MEMBERS}
+        for name, data in members.items():
+            if hashlib.sha256(data).hexdigest() != manifest.files.get(name):
+                raise IntegrityError(
+                    f"{path}: {name} differs from the digest in {_MANIFEST}",
+                    remedy="The bundle was damaged or altered; install it again",
+                )
+        calibration = _parse(members[_CALIBRATION], Calibration, f"{path}/{_CALIBRATION}")
+        thresholds = _parse(members[_THRESHOLDS], Thresholds, f"{path}/{_THRESHOLDS}")
+        expected = _parse(members[_SMOKE_EXPECTED], _Expected, f"{path}/{_SMOKE_EXPECTED}")
+        pixels = cv2.imdecode(np.frombuffer(members[_SMOKE_INPUT], np.uint8), cv2.IMREAD_COLOR)
+        if pixels is None:
+            raise IntegrityError(f"{path}: {_SMOKE_INPUT} is no PNG", remedy="Build it again")
+        _check_names(path, manifest, calibration, thresholds)
+        info = {name: value for name, value in manifest if name in BundleInfo.model_fields}
+        bundle = Bundle(
+            BundleInfo(**info),
+            members[_MODEL],
+            calibration,
+            thresholds,
+            Smoke(
+                np.asarray(pixels, np.uint8),
+                Detections(
+                    np.array(expected.boxes, np.float32).reshape(-1, 4),
+                    np.array(expected.scores, np.float32),
+                    np.array(expected.class_ids, np.int32),
+                ),
+            ),
+        )
+        # The digest is of the bytes that were read, which another writer may have laid out anew.
+        bundle.__dict__["digest"] = hashlib.sha256(raw_manifest).hexdigest()
+        return bundle
+
+
+def _to_json(value: pydantic.BaseModel) -> bytes:
+    document = value.model_dump(mode="json")
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _parse(data: bytes, model: type[SettingsT], origin: str) -> SettingsT:
+    try:
+        return parse_settings(json.loads(data), model, origin=origin)
+    except (ValueError, HardcaseError) as error:
+        raise IntegrityError(
+            f"{origin} is not what it should be: {error}", remedy="Build the bundle again"
+        ) from error
+
+
+def _check_names(
+    path: Path, manifest: Manifest, calibration: Calibration, thresholds: Thresholds
+) -> None:
+    unknown = {*calibration.knots, *thresholds.classes} - set(manifest.labels)
+    if unknown or len(set(manifest.labels)) != len(manifest.labels):
+        raise IntegrityError(
+            f"{path}: labels are not unique, or calibration and thresholds speak of "
+            f"{sorted(unknown)}, which the manifest does not list",
+            remedy="Build the bundle again",
+        )
+
+
+def _zip(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(members):
+            # A fixed date: the same contents must give the same bytes.
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, members[name])
+    return buffer.getvalue()
+
+
+class _Reader:
+    """Reads members by name from a directory or a .zip."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.exists():
+            raise ConfigError(f"There is no bundle at {path}", remedy="Check the path")
+        if not path.is_dir() and not zipfile.is_zipfile(path):
+            raise ConfigError(
+                f"{path} is neither a bundle directory nor a .zip of one",
+                remedy="Make a bundle of an ONNX file with `model-workshop import`",
+            )
+
+    def __call__(self, name: str) -> bytes:
+        try:
+            if self._path.is_dir():
+                member = self._path / name
+                if member.stat().st_size > _MEMBER_BYTES_MAX:
+                    raise IntegrityError(f"{self._path}: {name} is larger than a bundle may be")
+                return member.read_bytes()
+            with zipfile.ZipFile(self._path) as archive:
+                if archive.getinfo(name).file_size > _MEMBER_BYTES_MAX:
+                    raise IntegrityError(f"{self._path}: {name} is larger than a bundle may be")
+                return archive.read(name)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise IntegrityError(
+                f"{self._path}: the member {name} is missing or unreadable: {error}",
+                remedy="The bundle is incomplete; install it again",
+            ) from error
