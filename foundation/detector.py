@@ -1,0 +1,187 @@
+"""Runs a bundle on images: letterbox, inference, decoding, back to the image's own pixels.
+
+Edge and cloud detect with this same code. A detector owns its buffers and is used by one thread at
+a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from foundation.bundle import Bundle
+from foundation.decoding import check_outputs, decode
+from foundation.errors import IntegrityError
+from foundation.frames import Detections, Pixels
+from foundation.geometry import Letterbox, iou_matrix
+from foundation.session import CPU_PROVIDERS, BoundBuffers, ModelSession, check_runtime
+
+# Kernels differ between processors in the last bits, and INT8 rounds those up to a step.
+_SMOKE_SCORE_TOLERANCE = 0.08
+_SMOKE_IOU_MIN = 0.6
+
+
+class Detector:
+    """One bundle, ready to detect."""
+
+    def __init__(self, bundle: Bundle, session: ModelSession, batch_max: int) -> None:
+        self._info = bundle.info
+        self._smoke = bundle.smoke
+        self._session = session
+        self._batch_max = batch_max
+        contract = bundle.info.input
+        self._letterbox = Letterbox(bundle.info.letterbox, contract.width, contract.height)
+        self._buffers: dict[int, BoundBuffers] = {}
+        self._canvas = np.empty((contract.height, contract.width, 3), np.uint8)
+        mean = np.array(contract.mean, np.float32)
+        std = np.array(contract.std, np.float32)
+        self._gain = np.float32(contract.scale) / std
+        self._bias = -mean / std
+
+    @staticmethod
+    def open(
+        bundle: Bundle,
+        *,
+        intra_op_threads: int = 1,
+        providers: Sequence[str] = CPU_PROVIDERS,
+        batch_max: int = 1,
+    ) -> Detector:
+        """Loads a bundle's model and compares it with its manifest.
+
+        Args:
+            bundle: a verified bundle.
+            intra_op_threads: threads of one inference.
+            providers: ONNX Runtime execution providers, all of which must be available.
+            batch_max: most images in one run; more than 1 needs a bundle with a dynamic batch.
+
+        Raises:
+            ConfigError: a provider is not available.
+            IntegrityError: the model does not load or is not what the manifest says.
+        """
+        info = bundle.info
+        check_runtime(info.runtime_min, info.name)
+        session = ModelSession.open(
+            bundle.model, providers=providers, intra_op_threads=intra_op_threads
+        )
+        contract = info.input
+        height, width = contract.height, contract.width
+        sides = (height, width, 3) if contract.layout == "NHWC" else (3, height, width)
+        found = session.input
+        batch = None if contract.dynamic_batch else 1
+        fits = len(found.shape) == 4 and all(
+            actual is None or actual == wanted
+            for actual, wanted in zip(found.shape, (batch, *sides), strict=True)
+        )
+        if found.name != contract.name or found.dtype != np.dtype(contract.dtype) or not fits:
+            raise IntegrityError(
+                f"Bundle {info.name}: the model takes {found.name!r} {np.dtype(found.dtype)} "
+                f"{found.shape}, but the manifest says {contract.name!r} {contract.dtype} "
+                f"{(batch, *sides)}",
+                remedy="Correct the input contract in the manifest and build the bundle again",
+            )
+        check_outputs(session.outputs, info)
+        detector = Detector(bundle, session, batch_max if contract.dynamic_batch else 1)
+        detector._bound(1)
+        return detector
+
+    def detect(self, pixels: Pixels) -> Detections:
+        """Detections in one image.
+
+        Args:
+            pixels: (height, width, 3) uint8 BGR of any size.
+
+        Returns:
+            Detections with raw scores, best first, boxes in the image's pixels.
+
+        Raises:
+            RejectedError: the runtime failed on this image.
+        """
+        return self.detect_batch([pixels])[0]
+
+    def detect_batch(self, images: Sequence[Pixels]) -> list[Detections]:
+        """Detections in each of several images, in as few runs as `batch_max` allows.
+
+        Raises:
+            RejectedError: the runtime failed on these images.
+        """
+        found: list[Detections] = []
+        for start in range(0, len(images), self._batch_max):
+            found += self._detect_run(images[start : start + self._batch_max])
+        return found
+
+    def check_smoke(self) -> None:
+        """Runs the bundle's smoke input and compares with the expected detections.
+
+        Raises:
+            IntegrityError: the model does not detect here what it detected where it was made.
+        """
+        expected = self._smoke.expected
+        found = self.detect(self._smoke.pixels)
+        remedy = "Do not run this bundle here; rebuild it on the oldest processor you ship to"
+        if len(expected) == 0:
+            raise IntegrityError(
+                f"Bundle {self._info.name}: its smoke test expects nothing and so proves nothing",
+                remedy="Build it again with an input in which the model detects something",
+            )
+        overlap = iou_matrix(expected.boxes, found.boxes)
+        overlap[expected.class_ids[:, None] != found.class_ids[None, :]] = 0.0
+        for i in range(len(expected)):
+            best = int(overlap[i].argmax()) if len(found) else -1
+            score = float(found.scores[best]) if best >= 0 else 0.0
+            wanted = float(expected.scores[i])
+            same_place = best >= 0 and overlap[i, best] >= _SMOKE_IOU_MIN
+            if not same_place or abs(score - wanted) > _SMOKE_SCORE_TOLERANCE:
+                raise IntegrityError(
+                    f"Bundle {self._info.name}: the smoke test expected "
+                    f"{self._info.labels[int(expected.class_ids[i])]} with score {wanted:.2f} at "
+                    f"{expected.boxes[i].round().tolist()} and "
+                    f"{f'got score {score:.2f}' if same_place else 'found none there'}",
+                    remedy=remedy,
+                )
+
+    def _detect_run(self, images: Sequence[Pixels]) -> list[Detections]:
+        buffers = self._bound(len(images))
+        placements = []
+        for position, pixels in enumerate(images):
+            placement = self._letterbox.placement(pixels.shape[1], pixels.shape[0])
+            placements.append(placement)
+            if self._info.input.dtype == "uint8" and self._info.input.layout == "NHWC":
+                target = buffers.input[position]
+                self._letterbox.render(pixels, placement, target)
+                if self._info.input.color == "RGB":
+                    cv2.cvtColor(target, cv2.COLOR_BGR2RGB, dst=target)
+            else:
+                self._letterbox.render(pixels, placement, self._canvas)
+                self._convert(buffers, position)
+        buffers.run()
+        found = []
+        for position, placement in enumerate(placements):
+            detections = decode(buffers.outputs, position, self._info)
+            boxes = placement.to_source(detections.boxes)
+            found.append(Detections(boxes, detections.scores, detections.class_ids))
+        return found
+
+    def _convert(self, buffers: BoundBuffers, position: int) -> None:
+        """Canvas to the contract's color, layout, dtype and value range."""
+        contract = self._info.input
+        target = buffers.input[position]
+        for channel in range(3):
+            plane = self._canvas[:, :, channel if contract.color == "BGR" else 2 - channel]
+            into = target[channel] if contract.layout == "NCHW" else target[:, :, channel]
+            if contract.dtype == "uint8":
+                into[:] = plane
+            else:
+                np.multiply(plane, self._gain[channel], out=into)
+                if self._bias[channel]:
+                    into += self._bias[channel]
+
+    def _bound(self, batch: int) -> BoundBuffers:
+        if batch not in self._buffers:
+            contract = self._info.input
+            sides = (contract.height, contract.width, 3)
+            if contract.layout == "NCHW":
+                sides = (3, contract.height, contract.width)
+            self._buffers[batch] = self._session.bind((batch, *sides))
+        return self._buffers[batch]

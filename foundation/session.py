@@ -1,0 +1,188 @@
+"""ONNX Runtime, and the one file of the services that imports it.
+
+A session names its providers and thread counts explicitly. Its buffers are allocated once per batch
+size and bound, so that a run allocates nothing: write the input, `run()`, read the outputs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _state
+
+from foundation.errors import ConfigError, IntegrityError, RejectedError, RejectReason
+
+CPU_PROVIDERS = ("CPUExecutionProvider",)
+
+# The runtime's exceptions share no base class of their own.
+_RUNTIME_ERRORS = (
+    _state.EPFail,
+    _state.EngineError,
+    _state.Fail,
+    _state.InvalidArgument,
+    _state.InvalidGraph,
+    _state.InvalidProtobuf,
+    _state.NoModel,
+    _state.NoSuchFile,
+    _state.NotFound,
+    _state.NotImplemented,
+    _state.RuntimeException,
+    RuntimeError,
+    ValueError,
+)
+_DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(float16)": np.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Name, dtype and shape of a graph's input or output; None stands for a dynamic dimension."""
+
+    name: str
+    dtype: npt.DTypeLike
+    shape: tuple[int | None, ...]
+
+
+class BoundBuffers:
+    """Input and outputs of one batch size, bound to a session. Not thread-safe.
+
+    Attributes:
+        input: write the model's input here.
+        outputs: read by name after `run()`; overwritten by the next one.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        binding: onnxruntime.IOBinding,
+        input_array: npt.NDArray[Any],
+        outputs: dict[str, npt.NDArray[Any]],
+    ) -> None:
+        self._session = session
+        self._binding = binding
+        self.input = input_array
+        self.outputs: Mapping[str, npt.NDArray[Any]] = outputs
+
+    def run(self) -> None:
+        """Runs the model on `input` into `outputs`; the interpreter lock is released meanwhile.
+
+        Raises:
+            RejectedError: the runtime failed on this input.
+        """
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except _RUNTIME_ERRORS as error:
+            raise RejectedError(
+                f"The model failed to run: {error}", reason=RejectReason.INFERENCE_FAILED
+            ) from error
+
+
+class ModelSession:
+    """A loaded graph with one image input."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, inputs: list[TensorInfo]) -> None:
+        self._session = session
+        self.input = inputs[0]
+        self.outputs = tuple(_tensor_info(node) for node in session.get_outputs())
+
+    @staticmethod
+    def open(
+        model: bytes, *, providers: Sequence[str] = CPU_PROVIDERS, intra_op_threads: int = 1
+    ) -> ModelSession:
+        """Loads a graph.
+
+        Args:
+            model: a serialized ONNX model without external data.
+            providers: execution providers in order of preference, all of which must be available.
+            intra_op_threads: threads of one run, the calling one included.
+
+        Raises:
+            ConfigError: a provider is not available here.
+            IntegrityError: the graph does not load, or has not exactly one input.
+        """
+        available = onnxruntime.get_available_providers()
+        for provider in providers:
+            if provider not in available:
+                raise ConfigError(
+                    f"ONNX Runtime has no execution provider {provider}",
+                    remedy=f"Choose from {', '.join(available)}",
+                )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = intra_op_threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # A spinning pool burns a core between frames to save microseconds within one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if tuple(providers) != CPU_PROVIDERS:
+            # An accelerator that quietly leaves work to the CPU is a failure, not a fallback.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=list(providers))
+        except _RUNTIME_ERRORS as error:
+            raise IntegrityError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {error}",
+                remedy="Check that the file is a whole ONNX model whose opset it supports",
+            ) from error
+        inputs = [_tensor_info(node) for node in session.get_inputs()]
+        if len(inputs) != 1:
+            raise IntegrityError(
+                f"The model has the inputs {[tensor.name for tensor in inputs]}, not just an image",
+                remedy="Export it with one image input",
+            )
+        return ModelSession(session, inputs)
+
+    def bind(self, shape: tuple[int, ...]) -> BoundBuffers:
+        """Allocates and binds the buffers for inputs of this shape, whose first axis is the batch.
+
+        The outputs' shapes are learnt from one run on zeros.
+
+        Raises:
+            IntegrityError: the graph does not run on this shape.
+        """
+        input_array = np.zeros(shape, self.input.dtype)
+        try:
+            found = self._session.run(None, {self.input.name: input_array})
+        except _RUNTIME_ERRORS as error:
+            raise IntegrityError(
+                f"The model does not run on input of shape {shape}: {error}",
+                remedy="Check the input contract in the bundle's manifest",
+            ) from error
+        outputs = {
+            tensor.name: np.ascontiguousarray(array)
+            for tensor, array in zip(self.outputs, found, strict=True)
+        }
+        binding = self._session.io_binding()
+        binding.bind_input(
+            self.input.name, "cpu", 0, input_array.dtype, shape, input_array.ctypes.data
+        )
+        for name, array in outputs.items():
+            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        return BoundBuffers(self._session, binding, input_array, outputs)
+
+
+def _tensor_info(node: Any) -> TensorInfo:
+    shape = tuple(size if isinstance(size, int) else None for size in node.shape)
+    return TensorInfo(node.name, _DTYPES.get(node.type, np.object_), shape)
+
+
+def check_runtime(runtime_min: str, bundle_name: str) -> None:
+    """Compares the installed ONNX Runtime with the oldest that a bundle may run on.
+
+    Raises:
+        ConfigError: the installed one is older.
+    """
+
+    def parts(version: str) -> tuple[int, ...]:
+        return tuple(int(digits) for digits in re.findall(r"\d+", version)[:2])
+
+    if parts(onnxruntime.__version__) < parts(runtime_min):
+        raise ConfigError(
+            f"Bundle {bundle_name} needs ONNX Runtime {runtime_min} or newer, "
+            f"here is {onnxruntime.__version__}",
+            remedy=f"Install onnxruntime>={runtime_min}",
+        )
