@@ -1,37 +1,220 @@
-"""Settings of the edge node: one YAML file, validated into frozen models, unit in every key."""
+"""Settings of the edge node: one YAML file, validated into frozen models, unit in every key.
+
+Each attribute's docstring is its description in the exported JSON Schema and in
+docs/config-edge.md, which a test holds equal to these models.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from foundation.escalations import Encoding
 from foundation.settings import Settings
 
 
 class SourceSettings(Settings):
     """Where frames come from."""
 
-    kind: str = Field(
-        default="video",
-        description="video, images, v4l2, or the name of an installed entry point of group "
-        "hardcase.sources, such as line.",
-    )
-    uri: str = Field(
-        default="",
-        description="What to open: a video file, a folder of images, a device such as /dev/video0.",
-    )
-    pace: Literal["realtime", "unpaced"] = Field(
-        default="realtime",
-        description="realtime: files play at their own rate, newest frame wins. "
-        "unpaced: each frame waits for the one before, as fast as the lane goes.",
-    )
-    frame_rate_hz: float = Field(
-        default=0.0,
-        ge=0.0,
-        description="Rate to play or request; 0 takes the source's own.",
-    )
-    parameters: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Further settings, understood by the source of this kind alone.",
-    )
+    kind: str = "video"
+    """video, images, v4l2, or the name of an installed entry point of group hardcase.sources, such
+    as line."""
+    uri: str = ""
+    """What to open: a video file, a folder of images, or a device such as /dev/video0."""
+    pace: Literal["realtime", "unpaced"] = "realtime"
+    """realtime: files play at their own rate and the newest frame wins. unpaced: each frame waits
+    for the one before it, as fast as the frame lane goes. A device is always realtime."""
+    frame_rate_hz: float = Field(default=0.0, ge=0.0, le=1000.0)
+    """Rate to play at, or to ask of the device; 0 takes the source's own."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Settings that only this kind of source understands."""
+
+
+class DetectorSettings(Settings):
+    """How the edge model runs."""
+
+    bundle: str = ""
+    """Path of the edge bundle, a directory or a .zip."""
+    intra_op_threads: int = Field(default=1, ge=1, le=64)
+    """Threads of one inference."""
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    """ONNX Runtime execution providers, in order; a missing one is fatal, never replaced."""
+    warmup_frames: int = Field(default=5, ge=1, le=1000)
+    """Inferences run before the first frame; they also seed the cost prediction."""
+
+
+class DeadlineSettings(Settings):
+    """When a frame is worth starting."""
+
+    deadline_s: float = Field(default=0.033, gt=0.0, le=60.0)
+    """From capture to publication; counted from the instant of capture."""
+    cost_quantile: float = Field(default=0.9, ge=0.5, le=1.0)
+    """The quantile of recent frame costs that is taken as the next frame's cost."""
+    cost_window_frames: int = Field(default=64, ge=8, le=4096)
+    """How many recent costs are remembered."""
+    coasts_max: int = Field(default=30, ge=1, le=10_000)
+    """After at most this many coasted frames in a row one is started whatever its chances."""
+
+
+class TrackSettings(Settings):
+    """How detections become tracks."""
+
+    score_start: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Calibrated score from which a detection may start a track; none takes, per class, the lower
+    of the bundle's report threshold and the low end of its escalation band."""
+    score_keep_ratio: float = Field(default=0.5, gt=0.0, le=1.0)
+    """A detection above this share of the start score may still prolong a track."""
+    min_detections: int = Field(default=3, ge=1, le=1000)
+    """Detections that make a track known to anyone outside the tracker."""
+    max_coasted_frames: int = Field(default=8, ge=0, le=10_000)
+    """Frames in a row without a detection after which a track ends."""
+    tracks_max: int = Field(default=512, ge=1, le=65_536)
+    """Tracks alive at once; further detections start none, and are counted."""
+
+
+class PolicySettings(Settings):
+    """What is asked of the cloud, and how much."""
+
+    band_low: dict[str, float] = Field(default_factory=dict)
+    """Per label, the calibrated score from which the edge asks; absent labels as in the bundle."""
+    band_high: dict[str, float] = Field(default_factory=dict)
+    """Per label, the calibrated score above which the edge is sure; absent labels as in the
+    bundle."""
+    min_track_frames: int = Field(default=5, ge=1, le=10_000)
+    """Frames a track must have lived before it is asked about, unless it is about to leave."""
+    leaving_frames: int = Field(default=4, ge=0, le=1000)
+    """A track that its motion carries out of the frame in this many frames is about to leave."""
+    cooldown_s: float = Field(default=3.0, ge=0.0, le=86_400.0)
+    """Before a track is asked about again whose escalation ended without an answer. A track with
+    an answer is never asked about again."""
+    expiry_s: float = Field(default=5.0, gt=0.0, le=86_400.0)
+    """From capture to the instant at which a verdict is of no use."""
+    requests_per_s: float = Field(default=20.0, gt=0.0, le=10_000.0)
+    """Sustained rate of escalations."""
+    requests_burst: float = Field(default=20.0, ge=1.0, le=10_000.0)
+    """Escalations that may leave at once after a quiet time."""
+    uplink_bytes_per_s: float = Field(default=64_000.0, gt=0.0)
+    """Sustained rate of bytes."""
+    uplink_bytes_burst: float = Field(default=256_000.0, gt=0.0)
+    """Bytes that may leave at once after a quiet time."""
+
+
+class CropSettings(Settings):
+    """What is cut out of the frame, and how it is compressed."""
+
+    margin: float = Field(default=2.0, ge=1.0, le=10.0)
+    """Side of the crop as a multiple of the side of the proposal's box."""
+    side_min_px: int = Field(default=192, ge=16, le=4096)
+    """Shortest side of a crop in source pixels; a smaller frame is sent whole."""
+    encoding: Encoding = Encoding.WEBP
+    """webp, jpeg or png."""
+    quality: int = Field(default=80, ge=1, le=100)
+    """Quality of the lossy encodings."""
+
+
+class FusionSettings(Settings):
+    """How a verdict is reconciled with what the edge saw."""
+
+    verdict_score_min: float = Field(default=0.0, ge=0.0, le=1.0)
+    """The cloud's detections below this score are ignored; the escalator already leaves out what
+    its own bundle would not report."""
+    centre_distance_max: float = Field(default=0.75, gt=0.0, le=4.0)
+    """A verdict's box belongs to a proposal when their centres are at most this many box sides
+    apart."""
+    border_px: float = Field(default=2.0, ge=0.0, le=64.0)
+    """A further object this near to the crop's border is taken as cut and not added, unless the
+    frame ends there."""
+    added_frames_max: int = Field(default=240, ge=0, le=100_000)
+    """How long an object that only the cloud saw is carried by the scene's motion."""
+
+
+class EscalatorSettings(Settings):
+    """The way to the cloud escalator."""
+
+    address: str = ""
+    """host:port; empty runs the edge alone."""
+    connect_timeout_s: float = Field(default=3.0, gt=0.0, le=300.0)
+    """Deadline of the first call on a new connection."""
+    stream_lifetime_s: float = Field(default=600.0, gt=0.0, le=86_400.0)
+    """Deadline of one stream; a new one follows it, so that load moves to new servers."""
+    backoff_min_s: float = Field(default=0.2, gt=0.0, le=300.0)
+    """First pause before a new connection; it doubles, with jitter."""
+    backoff_max_s: float = Field(default=10.0, gt=0.0, le=3600.0)
+    """Longest pause before a new connection."""
+    keepalive_s: float = Field(default=10.0, ge=1.0, le=3600.0)
+    """A silent connection is probed this often."""
+    keepalive_timeout_s: float = Field(default=5.0, ge=0.5, le=300.0)
+    """A probe unanswered for this long ends the connection."""
+    in_flight_max: int = Field(default=16, ge=1, le=1024)
+    """Escalations sent and not yet answered."""
+    message_bytes_max: int = Field(default=4 << 20, ge=1024, le=64 << 20)
+    """Largest verdict accepted, and largest escalation sent."""
+
+
+class SpoolSettings(Settings):
+    """Where escalations wait for the uplink."""
+
+    escalations_max: int = Field(default=256, ge=1, le=1_000_000)
+    """Escalations held, waiting and in flight together."""
+    bytes_max: int = Field(default=8 << 20, ge=1024)
+    """Bytes of encoded crops held."""
+    encode_queue_max: int = Field(default=32, ge=1, le=4096)
+    """Crops waiting for the encoder."""
+
+
+class ResultSettings(Settings):
+    """Where result lines go."""
+
+    path: str = "-"
+    """A file, which is replaced, or - for standard output."""
+    queue_max: int = Field(default=1024, ge=1, le=1_000_000)
+    """Records waiting for a slow disk or pipe; further ones are dropped and counted."""
+
+
+class TelemetrySettings(Settings):
+    """Where /metrics, /healthz and /readyz are served."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=9101, ge=0, le=65_535)
+    """Port to listen on; 0 takes a free one."""
+
+
+class EdgeSettings(Settings):
+    """Everything the edge node can be told."""
+
+    site: str = Field(default="site", min_length=1, max_length=128)
+    """Name of this installation; the escalator keys its fairness and its records by it."""
+    camera: str = Field(default="camera", min_length=1, max_length=128)
+    """Name of this camera."""
+    drain_s: float = Field(default=5.0, ge=0.0, le=600.0)
+    """At the end, how long verdicts on the way are waited for."""
+    source: SourceSettings = SourceSettings()
+    """Where frames come from."""
+    detector: DetectorSettings = DetectorSettings()
+    """How the edge model runs."""
+    deadline: DeadlineSettings = DeadlineSettings()
+    """When a frame is worth starting."""
+    tracks: TrackSettings = TrackSettings()
+    """How detections become tracks."""
+    policy: PolicySettings = PolicySettings()
+    """What is asked of the cloud, and how much."""
+    crop: CropSettings = CropSettings()
+    """What is cut out of the frame."""
+    fusion: FusionSettings = FusionSettings()
+    """How verdicts are reconciled."""
+    escalator: EscalatorSettings = EscalatorSettings()
+    """The way to the cloud escalator."""
+    spool: SpoolSettings = SpoolSettings()
+    """Where escalations wait."""
+    results: ResultSettings = ResultSettings()
+    """Where result lines go."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    """Where metrics are served."""
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if self.escalator.backoff_min_s > self.escalator.backoff_max_s:
+            raise ValueError("escalator.backoff_min_s is larger than escalator.backoff_max_s")
+        return self

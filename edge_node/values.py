@@ -1,0 +1,144 @@
+"""Words of the edge node that several of its parts exchange: outcomes, questions and their ends."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from foundation.escalations import LabelledBoxes, Region, Verdict
+from foundation.frames import Boxes, Pixels
+
+
+class FrameOutcome(enum.StrEnum):
+    """How a captured frame ended; each ends in exactly one of these."""
+
+    ON_TIME = "on_time"
+    LATE = "late"
+    COASTED = "coasted"
+    DROPPED = "dropped"
+    FAILED = "failed"
+
+
+class EscalationOutcome(enum.StrEnum):
+    """How an escalation ended; each ends in exactly one of these."""
+
+    ANSWERED = "answered"
+    SHED = "shed"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    EVICTED = "evicted"
+
+
+class Cause(enum.StrEnum):
+    """Why an escalation ended without an answer, where its outcome does not say so already."""
+
+    NONE = ""
+    REJECTED = "rejected"
+    ENCODE_QUEUE_FULL = "encode_queue_full"
+    SPOOL_FULL = "spool_full"
+    TOO_LARGE = "too_large"
+    SHUTDOWN = "shutdown"
+
+
+class Effect(enum.StrEnum):
+    """What a verdict changed about one track."""
+
+    CONFIRMED = "confirmed"
+    RECLASSIFIED = "reclassified"
+    REFUTED = "refuted"
+    ADDED = "added"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One track as it was when a crop around it was cut.
+
+    Attributes:
+        track_id: The track.
+        box: (4,) float32, source pixels of the frame of capture.
+        label: The edge's class name at that time.
+        score: The edge's calibrated score at that time.
+        asked: True when the verdict is to decide about it; False when it merely lies in the crop.
+    """
+
+    track_id: int
+    box: Boxes
+    label: str
+    score: float
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the frame lane remembers of an escalation until it ends.
+
+    Attributes:
+        id: The escalation's id, unique for ever.
+        sequence: The frame it was cut from.
+        captured_at_ns: When that frame was captured.
+        expires_at_ns: When its verdict stops being of use.
+        region: Where the crop lies.
+        frame_width: Source pixels per row.
+        frame_height: Source rows.
+        subjects: The tracks in the crop; the first is the one that made the policy ask.
+        reason: Why the policy asked.
+        bytes_reserved: What the byte budget was charged before the encoded size was known.
+    """
+
+    id: str
+    sequence: int
+    captured_at_ns: int
+    expires_at_ns: int
+    region: Region
+    frame_width: int
+    frame_height: int
+    subjects: tuple[Subject, ...]
+    reason: str
+    bytes_reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A question with its pixels, on its way from the frame lane to the encoder.
+
+    Attributes:
+        question: What is asked.
+        pixels: uint8 BGR copy of the crop, native resolution.
+        proposals: What the edge believes is in it, source pixels; the first is the question's own.
+        value: What an answer is worth; the spool evicts the least first.
+    """
+
+    question: Question
+    pixels: Pixels = field(repr=False)
+    proposals: LabelledBoxes
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """News for the frame lane: the encoded size of a crop, which settles the byte budget."""
+
+    escalation_id: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """News for the frame lane: an escalation has ended.
+
+    Attributes:
+        escalation_id: Which.
+        outcome: How.
+        cause: Why, where the outcome does not say so.
+        ended_at_ns: When; for an answer, when the verdict arrived.
+        verdict: The answer, when there is one.
+    """
+
+    escalation_id: str
+    outcome: EscalationOutcome
+    cause: Cause
+    ended_at_ns: int
+    verdict: Verdict | None = None
+
+
+News = Encoded | Ending
