@@ -27,7 +27,8 @@ from foundation.session import TensorInfo
 
 Array = npt.NDArray[Any]
 # Enough for the densest scenes; a lower floor than a model deserves must not stall a frame.
-_CANDIDATES_MAX = 3000
+_CANDIDATES_MAX = 3_000
+_CANDIDATES_MAX_MULTI_LABEL = 30_000
 
 
 def decode(outputs: Mapping[str, Array], position: int, info: BundleInfo) -> Detections:
@@ -48,9 +49,9 @@ def decode(outputs: Mapping[str, Array], position: int, info: BundleInfo) -> Det
         )
     elif isinstance(spec, YoloxOutputs):
         grid = _yolox_grid(info.input.width, info.input.height, spec.strides)
-        candidates = _decode_yolox(outputs[spec.name][position], grid, floor)
+        candidates = _decode_yolox(outputs[spec.name][position], grid, info.postprocess)
     else:
-        candidates = _decode_yolov8(outputs[spec.name][position], floor)
+        candidates = _decode_yolov8(outputs[spec.name][position], info.postprocess)
     return suppress(candidates, info.postprocess)
 
 
@@ -136,30 +137,38 @@ def _decode_grid(heatmap: Array, box: Array, stride: int, floor: float) -> Detec
     return _detections(boxes, scores, class_ids)
 
 
-def _decode_yolox(rows: Array, grid: Array, floor: float) -> Detections:
+def _decode_yolox(rows: Array, grid: Array, postprocess: Postprocess) -> Detections:
     """(cells, 5 + classes): centre, size, objectness, class scores; levels one after another.
 
     Source: YOLOX, arXiv 2107.08430: centre = (offset + cell) * stride, size = exp(value) * stride.
     """
-    class_ids = rows[:, 5:].argmax(axis=1)
-    scores = rows[:, 4] * rows[np.arange(len(rows)), 5 + class_ids]
-    chosen = _best(np.flatnonzero(scores > floor), scores)
-    cell, stride = grid[chosen, :2], grid[chosen, 2:]
-    center = (rows[chosen, 0:2] + cell) * stride
-    half = np.exp(rows[chosen, 2:4]) * stride * 0.5
-    boxes = np.concatenate([center - half, center + half], axis=1)
-    return _detections(boxes, scores[chosen], class_ids[chosen])
+    cells, class_ids, scores = _candidates(rows[:, 5:] * rows[:, 4:5], postprocess)
+    column_row, stride = grid[cells, :2], grid[cells, 2:]
+    center = (rows[cells, 0:2] + column_row) * stride
+    half = np.exp(rows[cells, 2:4]) * stride * 0.5
+    return _detections(np.concatenate([center - half, center + half], axis=1), scores, class_ids)
 
 
-def _decode_yolov8(columns: Array, floor: float) -> Detections:
+def _decode_yolov8(columns: Array, postprocess: Postprocess) -> Detections:
     """(4 + classes, cells): centre and size in input pixels, class scores."""
-    scores = columns[4:].max(axis=0)
-    chosen = _best(np.flatnonzero(scores > floor), scores)
-    picked = columns[:, chosen]
-    class_ids = picked[4:].argmax(axis=0)
-    half = picked[2:4] * 0.5
-    boxes = np.concatenate([picked[0:2] - half, picked[0:2] + half]).T
-    return _detections(boxes, scores[chosen], class_ids)
+    cells, class_ids, scores = _candidates(columns[4:].T, postprocess)
+    center, half = columns[0:2, cells], columns[2:4, cells] * 0.5
+    return _detections(np.concatenate([center - half, center + half]).T, scores, class_ids)
+
+
+def _candidates(scores: Array, postprocess: Postprocess) -> tuple[Array, Array, Array]:
+    """Cells, classes and scores above the floor out of (cells, classes)."""
+    if postprocess.multi_label:
+        cells, class_ids = np.nonzero(scores > postprocess.score_floor)
+        found = scores[cells, class_ids]
+    else:
+        best = scores.max(axis=1)
+        cells = np.flatnonzero(best > postprocess.score_floor)
+        found = best[cells]
+        class_ids = scores[cells].argmax(axis=1)
+    limit = _CANDIDATES_MAX_MULTI_LABEL if postprocess.multi_label else _CANDIDATES_MAX
+    kept = _best(np.arange(len(found)), found, limit)
+    return cells[kept], class_ids[kept], found[kept]
 
 
 @functools.lru_cache(maxsize=8)
@@ -173,12 +182,13 @@ def _yolox_grid(width: int, height: int, strides: tuple[int, ...]) -> Array:
     return np.concatenate(levels).astype(np.float32)
 
 
-def _best(chosen: npt.NDArray[np.intp], scores: Array) -> npt.NDArray[np.intp]:
-    """At most `_CANDIDATES_MAX` of the chosen positions, those with the best scores."""
-    if len(chosen) <= _CANDIDATES_MAX:
+def _best(
+    chosen: npt.NDArray[np.intp], scores: Array, limit: int = _CANDIDATES_MAX
+) -> npt.NDArray[np.intp]:
+    """At most `limit` of the chosen positions, those with the best scores."""
+    if len(chosen) <= limit:
         return chosen
-    best = np.argpartition(scores[chosen], -_CANDIDATES_MAX)[-_CANDIDATES_MAX:]
-    return chosen[best]
+    return chosen[np.argpartition(scores[chosen], -limit)[-limit:]]
 
 
 def _detections(boxes: Boxes, scores: Array, class_ids: Array) -> Detections:

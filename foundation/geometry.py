@@ -107,8 +107,9 @@ class Letterbox:
             self._input_height / source_height,
             self._spec.scale_max,
         )
-        width = max(1, min(self._input_width, round(source_width * scale)))
-        height = max(1, min(self._input_height, round(source_height * scale)))
+        # Cut, not rounded, as the public YOLOX does; the tolerance is for scales like 0.3 + 0.1.
+        width = max(1, int(source_width * scale + 1e-6))
+        height = max(1, int(source_height * scale + 1e-6))
         offset_x = offset_y = 0
         if self._spec.anchor is Anchor.CENTER:
             offset_x = (self._input_width - width) // 2

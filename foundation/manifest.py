@@ -80,6 +80,9 @@ class Postprocess(Settings):
     """Candidates below this raw score are not even decoded."""
     nms_iou: Annotated[float, pydantic.Field(gt=0, le=1)]
     detections_max: Annotated[int, pydantic.Field(gt=0)] = 300
+    multi_label: bool = False
+    """Whether one place may be reported under several classes, as COCO evaluation assumes. A live
+    result names the best one. A grid judges each class by itself and has no use for it."""
 
 
 class ModelCard(Settings):
