@@ -1,0 +1,81 @@
+"""The track table: one structured array, a row per live track, a field per fact.
+
+Everything the frame lane does per frame is an operation on columns of this table; nothing loops
+over tracks. Boxes are source pixels, velocities are source pixels per frame of the camera's
+sequence: frames, not seconds, are the unit of time here, so that files played unpaced move as they
+did.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from foundation.frames import Boxes
+
+Rows = npt.NDArray[np.void]
+Floats = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+NO_LABEL = -1
+
+
+def row_dtype(classes: int) -> np.dtype[np.void]:
+    """The columns of the table for an edge model with this many classes."""
+    fields: list[tuple[Any, ...]] = [
+        ("track_id", np.int64),
+        # Motion: the present box, and the centre's velocity.
+        ("box", np.float32, (4,)),
+        ("velocity", np.float32, (2,)),
+        # Evidence of the edge, scores calibrated: running mean, class votes, best moment.
+        ("score", np.float32),
+        ("votes", np.float32, (classes,)),
+        ("edge_label", np.int32),
+        ("best_score", np.float32),
+        ("best_box", np.float32, (4,)),
+        ("best_sequence", np.int64),
+        # Life.
+        ("detections", np.int32),
+        ("coasted", np.int32),
+        ("first_sequence", np.int64),
+        ("last_sequence", np.int64),
+        ("confirmed", np.bool_),
+        # Opinion of the cloud: NO_LABEL until there is one; box and sequence at capture.
+        ("from_cloud", np.bool_),
+        ("refuted", np.bool_),
+        ("cloud_label", np.int32),
+        ("cloud_score", np.float32),
+        ("cloud_box", np.float32, (4,)),
+        ("cloud_sequence", np.int64),
+        # Memory of the policy.
+        ("pending", np.bool_),
+        ("answered", np.bool_),
+        ("asked_at_ns", np.int64),
+        ("suppression", np.int8),
+    ]
+    return np.dtype(fields)
+
+
+def new_rows(count: int, classes: int) -> Rows:
+    """Rows of zeros, without an opinion of the cloud."""
+    rows = np.zeros(count, row_dtype(classes))
+    rows["edge_label"] = NO_LABEL
+    rows["cloud_label"] = NO_LABEL
+    return rows
+
+
+def centers_and_sides(boxes: Boxes) -> tuple[Floats, Floats, Floats, Floats]:
+    """Centre x, centre y, width and height, each (N,) float32; sides are at least one pixel."""
+    left, top, right, bottom = boxes.T
+    width = np.maximum(right - left, np.float32(1))
+    height = np.maximum(bottom - top, np.float32(1))
+    half = np.float32(0.5)
+    return (left + right) * half, (top + bottom) * half, width, height
+
+
+def labels_of(rows: Rows) -> npt.NDArray[np.int32]:
+    """The label index (N,) that is published: the cloud's where it has one, else the edge's."""
+    return np.where(rows["cloud_label"] != NO_LABEL, rows["cloud_label"], rows["edge_label"])

@@ -1,0 +1,227 @@
+"""From detections to tracks: constant velocity, two-stage association, votes on the class.
+
+Single writer: the frame lane's thread. Per frame call `advance`, then either `observe` (detections
+are known) or nothing more (the frame was coasted or failed), then `retire`. `rows` is the table of
+live tracks and is replaced, not resized, when tracks come or go.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_node.config import TrackSettings
+from edge_node.logic.associate import assign, distances
+from edge_node.logic.rows import NO_LABEL, Floats, Mask, Positions, Rows, new_rows
+from foundation.frames import Boxes, Detections
+from foundation.geometry import iou_matrix
+
+_LIMIT_FRESH = np.float32(1.5)
+"""Distance within which a track whose velocity is not yet known may be found again."""
+_LIMIT_SETTLED = np.float32(0.9)
+_OTHER_CLASS_PRICE = np.float32(0.25)
+_SETTLED_DETECTIONS = 4
+_SAME_OBJECT_IOU = 0.6
+_BEFORE_FIRST = -1
+_SCORE_MEMORY = np.float32(0.7)
+# Gains of the least-squares straight line through k detections, floored so that a track can turn.
+# Source: Brookner, Tracking and Kalman Filtering Made Easy, section 1.2.10 (growing-memory filter).
+_COUNTS = np.arange(1, 33, dtype=np.float32)
+_CENTER_GAINS = np.maximum(2 * (2 * _COUNTS - 1) / (_COUNTS * (_COUNTS + 1)), 0.35)
+_VELOCITY_GAINS = np.maximum(6 / (_COUNTS * (_COUNTS + 1)), 0.06)
+_CENTER_GAINS[0] = _VELOCITY_GAINS[0] = 1.0
+_SIZE_GAIN_MIN = np.float32(0.2)
+
+
+class Tracker:
+    """Owns the table of live tracks.
+
+    Attributes:
+        rows: The table; columns in `edge_node.logic.rows`.
+        refused_starts: How many detections started no track because there were too many.
+    """
+
+    def __init__(self, settings: TrackSettings, score_start: Floats) -> None:
+        """Takes the calibrated score (classes,) from which a detection may start a track."""
+        self._settings = settings
+        self._start = np.asarray(score_start, np.float32)
+        self._keep = self._start * np.float32(settings.score_keep_ratio)
+        self._classes = len(self._start)
+        self.rows: Rows = new_rows(0, self._classes)
+        self.refused_starts = 0
+        self._next_id = 1
+        self._sequence = _BEFORE_FIRST
+        self._scene = np.zeros(2, np.float32)
+
+    def advance(self, sequence: int) -> None:
+        """Carries every track to the frame with this sequence number by its own velocity."""
+        steps = 1 if self._sequence == _BEFORE_FIRST else max(0, sequence - self._sequence)
+        self._sequence = sequence
+        if len(self.rows) == 0 or steps == 0:
+            return
+        motion = self.rows["velocity"] * np.float32(steps)
+        self.rows["box"][:, :2] += motion
+        self.rows["box"][:, 2:] += motion
+        self.rows["coasted"] += steps
+
+    def observe(self, detections: Detections) -> None:
+        """Joins the detections of the present frame, with calibrated scores, to the tracks."""
+        floor = self._keep[detections.class_ids]
+        kept = np.flatnonzero(detections.scores >= floor)
+        if kept.size < len(detections):
+            detections = detections.take(kept)
+        may_start = detections.scores >= self._start[detections.class_ids]
+        taken = np.zeros(len(detections), np.bool_)
+        if len(self.rows) and len(detections):
+            costs = distances(self.rows["box"], detections.boxes)
+            other = self.rows["edge_label"][:, None] != detections.class_ids
+            costs += other * _OTHER_CLASS_PRICE
+            settled = self.rows["detections"] >= _SETTLED_DETECTIONS
+            limits = np.where(settled, _LIMIT_SETTLED, _LIMIT_FRESH)[:, None]
+            # Two stages, strong detections first: Zhang et al., ByteTrack, arXiv 2110.06864.
+            strong = np.where(may_start, costs, np.float32(np.inf))
+            row, column = assign(strong, limits)
+            if row.size < len(self.rows) and not may_start.all():
+                weak = np.where(may_start, np.float32(np.inf), costs)
+                weak[row] = np.inf
+                more_rows, more_columns = assign(weak, limits)
+                row = np.concatenate([row, more_rows])
+                column = np.concatenate([column, more_columns])
+            self._update(row, detections.take(column))
+            taken[column] = True
+        self._learn_scene()
+        fresh = np.flatnonzero(may_start & ~taken)
+        if fresh.size:
+            self._start_tracks(detections.take(fresh))
+
+    def retire(self, frame_width: int, frame_height: int, added_frames_max: int) -> Rows:
+        """Removes the tracks that have ended and returns those of them that had been confirmed.
+
+        A track ends after too many frames without a detection, or when its centre has left the
+        frame. What only the cloud saw has no detections to live on; where the whole scene moves
+        together it is carried until it leaves, at most `added_frames_max` frames.
+        """
+        if len(self.rows) == 0:
+            return self.rows
+        limit = self._settings.max_coasted_frames
+        rows = self.rows
+        allowed = np.where(rows["confirmed"], limit, limit // 2)
+        if rows["from_cloud"].any():
+            carried = added_frames_max if self.scene_moves else 2 * limit
+            allowed = np.where(rows["from_cloud"], carried, allowed)
+        twice_center = rows["box"][:, :2] + rows["box"][:, 2:]
+        size = np.array([2 * frame_width, 2 * frame_height], np.float32)
+        outside = ((twice_center < 0) | (twice_center > size)).any(axis=1)
+        ended = outside | (rows["coasted"] > allowed)
+        return self._remove(ended) if ended.any() else rows[:0]
+
+    def end_all(self) -> Rows:
+        """Ends every track (the stream ends, or its frames change size)."""
+        self._sequence = _BEFORE_FIRST
+        self._scene[:] = 0
+        return self._remove(np.ones(len(self.rows), np.bool_))
+
+    def add_from_cloud(self, box: Boxes, *, label: int, score: float) -> int:
+        """Adds an object that only the cloud saw, at its present box; returns its track id."""
+        row = new_rows(1, self._classes)
+        row["box"] = row["best_box"] = box
+        row["velocity"] = self._scene
+        row["confirmed"] = row["from_cloud"] = row["answered"] = True
+        row["cloud_label"], row["cloud_score"] = label, score
+        row["first_sequence"] = row["last_sequence"] = max(0, self._sequence)
+        return int(self._append(row)[0])
+
+    @property
+    def scene_velocity(self) -> Floats:
+        """Pixels per frame (2,) that most settled tracks share; zero where they do not."""
+        return self._scene
+
+    @property
+    def scene_moves(self) -> bool:
+        """Whether the scene moves as a whole, like a conveyor."""
+        return bool(np.abs(self._scene).max() > 0.5)
+
+    def _update(self, at: Positions, found: Detections) -> None:
+        if at.size == 0:
+            return
+        rows = self.rows[at]
+        count = rows["detections"] + 1
+        gain_at = np.minimum(count, len(_COUNTS)) - 1
+        steps = np.maximum(rows["coasted"], 1).astype(np.float32)[:, None]
+        residual = found.boxes - rows["box"]
+        shift = (residual[:, :2] + residual[:, 2:]) * np.float32(0.5)
+        growth = (residual[:, 2:] - residual[:, :2]) * np.float32(0.5)
+        # The size that the cloud gave is better than any the edge will measure.
+        size_gain = np.maximum(np.float32(1) / count, _SIZE_GAIN_MIN)
+        size_gain = np.where(rows["cloud_label"] == NO_LABEL, size_gain, np.float32(0))[:, None]
+        center = _CENTER_GAINS[gain_at][:, None] * shift
+        side = size_gain * growth
+        rows["box"][:, :2] += center - side
+        rows["box"][:, 2:] += center + side
+        rows["velocity"] += _VELOCITY_GAINS[gain_at][:, None] / steps * shift
+        rows["score"] = np.where(
+            count == 1,
+            found.scores,
+            _SCORE_MEMORY * rows["score"] + (1 - _SCORE_MEMORY) * found.scores,
+        )
+        rows["votes"][np.arange(len(rows)), found.class_ids] += found.scores
+        rows["edge_label"] = rows["votes"].argmax(axis=1)
+        better = found.scores > rows["best_score"]
+        rows["best_score"] = np.maximum(rows["best_score"], found.scores)
+        rows["best_box"] = np.where(better[:, None], found.boxes, rows["best_box"])
+        rows["best_sequence"] = np.where(better, self._sequence, rows["best_sequence"])
+        rows["detections"] = count
+        rows["coasted"] = 0
+        rows["last_sequence"] = self._sequence
+        rows["confirmed"] |= count >= self._settings.min_detections
+        self.rows[at] = rows
+
+    def _learn_scene(self) -> None:
+        rows = self.rows
+        settled = (rows["detections"] >= _SETTLED_DETECTIONS) & (rows["coasted"] == 0)
+        velocities = rows["velocity"][settled]
+        if len(velocities) < 3:
+            return
+        median = np.sort(velocities, axis=0)[len(velocities) // 2]
+        off = np.abs(velocities - median).max(axis=1)
+        together = off <= 1.0 + 0.25 * np.abs(median).max()
+        self._scene = median if np.count_nonzero(together) >= 0.6 * len(off) else median * 0
+
+    def _start_tracks(self, found: Detections) -> None:
+        """Starts tracks for detections that no track explains, best first."""
+        order = np.argsort(-found.scores, kind="stable")
+        found = found.take(order)
+        # Two classes found at one place are one object.
+        same = np.triu(iou_matrix(found.boxes, found.boxes), k=1) > _SAME_OBJECT_IOU
+        doubled = np.asarray(same.any(axis=0), np.bool_)
+        if len(self.rows):
+            doubled |= (iou_matrix(self.rows["box"], found.boxes) > _SAME_OBJECT_IOU).any(axis=0)
+        found = found.take(~doubled)
+        room = max(0, self._settings.tracks_max - len(self.rows))
+        self.refused_starts += max(0, len(found) - room)
+        if len(found) == 0 or room == 0:
+            return
+        found = found.take(np.arange(min(room, len(found))))
+        rows = new_rows(len(found), self._classes)
+        rows["box"] = rows["best_box"] = found.boxes
+        rows["velocity"] = self._scene
+        rows["score"] = rows["best_score"] = found.scores
+        rows["votes"][np.arange(len(rows)), found.class_ids] = found.scores
+        rows["edge_label"] = found.class_ids
+        rows["detections"] = 1
+        rows["confirmed"] = self._settings.min_detections <= 1
+        rows["first_sequence"] = rows["last_sequence"] = rows["best_sequence"] = self._sequence
+        self._append(rows)
+
+    def _append(self, rows: Rows) -> npt.NDArray[np.int64]:
+        ids = np.arange(self._next_id, self._next_id + len(rows))
+        self._next_id += len(rows)
+        rows["track_id"] = ids
+        self.rows = np.concatenate([self.rows, rows])
+        return ids
+
+    def _remove(self, ended: Mask) -> Rows:
+        gone = self.rows[ended]
+        self.rows = self.rows[~ended]
+        known: Rows = gone[gone["confirmed"]]
+        return known
