@@ -53,11 +53,12 @@ bench: $(READY) ## Print the figures the documentation quotes
 	@$(RUN) -m benchmarks $(ARGS)
 
 .PHONY: lock
-lock: $(READY) ## Resolve the dependencies anew and write both lock files
+lock: $(READY) ## Resolve the dependencies anew and write the lock files
 	$(RUN) -m pip install --quiet uv==$(UV_VERSION)
 	$(RUN) -m uv pip compile pyproject.toml $(LOCK_OPTIONS) --output-file requirements.lock
 	$(RUN) -m uv pip compile pyproject.toml $(LOCK_OPTIONS) --output-file requirements-dev.lock \
 	    --extra workshop --extra demo --extra dev
+	$(RUN) -m uv pip compile --group build $(LOCK_OPTIONS) --output-file requirements-build.lock
 
 # One version for every interpreter from 3.11 on, and nothing in the file about where it was made.
 LOCK_OPTIONS := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
