@@ -17,10 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 59
-VAGUE = re.compile(
-    r"(?:^|_|(?<=[a-z]))(utils?|helpers?|common|misc|managers?|handlers?)(?:_|$|(?=[A-Z]))",
-    re.IGNORECASE,
-)
+VAGUE = {"common", "handler", "handlers", "helper", "helpers", "manager", "misc", "util", "utils"}
+WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 GENERATED = re.compile(r"_pb2(_grpc)?\.pyi?$")
 TRACES = {
     re.compile(r"(?<![\w.$}])/(?:work|root|home|Users)/"): "names a path of one machine",
@@ -46,6 +44,11 @@ def tracked() -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
+def is_vague(name: str) -> bool:
+    """Tell whether a word of `name`, in either spelling, is one that fits everything."""
+    return any(word.lower() in VAGUE for word in WORD.findall(name))
+
+
 def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Return how many lines `function` has from its `def` on, without its docstring."""
     lines = (function.end_lineno or function.lineno) - function.lineno + 1
@@ -59,10 +62,10 @@ def module_findings(path: Path, text: str) -> Iterator[str]:
     """Yield what is wrong with the size, the names and the stand-ins of one Python module."""
     if (count := text.count("\n")) > MODULE_LINES_MAX:
         yield f"has {count} lines, at most {MODULE_LINES_MAX}: split it"
-    if VAGUE.search(path.stem):
+    if is_vague(path.stem):
         yield "has a name that fits everything"
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (*type_of_function, ast.ClassDef)) and VAGUE.search(node.name):
+        if isinstance(node, (*type_of_function, ast.ClassDef)) and is_vague(node.name):
             yield f"line {node.lineno}: {node.name} is a name that fits everything"
         if isinstance(node, type_of_function) and body_lines(node) > FUNCTION_LINES_MAX:
             yield f"line {node.lineno}: {node.name} has {body_lines(node)} lines, fewer than 60"
