@@ -1,0 +1,1 @@
+"""The reference line: a synthetic PCB inspection line that knows its own truth."""
