@@ -1,0 +1,1 @@
+"""What the escalator wraps: the gRPC server, the decoding pool and the inference thread."""

@@ -1,0 +1,1 @@
+"""Where edge nodes connect: the gRPC server and the streams on it."""

@@ -1,0 +1,161 @@
+"""Builds the escalator, runs it until it is told to stop, and drains it.
+
+Start order: telemetry, model (verified, checked, warmed up), then the port, so that nobody is
+served by a process that cannot answer. Stop order follows the data: health says NOT_SERVING, what
+is under way finishes, streams close, threads end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import cv2
+from prometheus_client import CollectorRegistry
+
+from cloud_escalator.adapters.decoding_pool import DecodingPool
+from cloud_escalator.adapters.grpc_server.server import GrpcServer
+from cloud_escalator.adapters.inference_thread import open_inference_thread
+from cloud_escalator.config import EscalatorSettings, split_address
+from cloud_escalator.handoff import Mailbox
+from cloud_escalator.ledger import Key, Ledger
+from cloud_escalator.logic.cost import BatchCost
+from cloud_escalator.logic.crops import Reporter
+from cloud_escalator.logic.remember import VerdictMemory
+from cloud_escalator.metrics import EscalatorMetrics
+from cloud_escalator.pipeline import EscalationPipeline
+from cloud_escalator.ports import BatchResult, DecodedCrop, Workers
+from foundation.bundle import Bundle
+from foundation.clock import Clock, SystemClock, after_s
+from foundation.escalations import Capabilities, ModelDescription, Verdict
+from foundation.telemetry import Readiness, TelemetryServer, register_process_metrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningEscalator:
+    """An escalator that serves.
+
+    Attributes:
+        port: of the gRPC server.
+        telemetry_port: of the HTTP server.
+    """
+
+    port: int
+    telemetry_port: int
+
+
+async def serve(settings: EscalatorSettings, stop: asyncio.Event) -> None:
+    """Runs an escalator until `stop` is set, then drains it.
+
+    Raises:
+        ConfigError: the bundle, a port or a provider is not there.
+        IntegrityError: the bundle is damaged, or does not run here as it should.
+    """
+    async with open_escalator(settings, SystemClock()) as running:
+        log.info(
+            "ready: escalations on port %d, telemetry on port %d",
+            running.port,
+            running.telemetry_port,
+        )
+        await stop.wait()
+        log.info("draining for at most %.1f s", settings.drain_s)
+    log.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def open_escalator(
+    settings: EscalatorSettings, clock: Clock
+) -> AsyncIterator[RunningEscalator]:
+    """An escalator that serves while the context lasts, and drains at its end.
+
+    Raises:
+        ConfigError: the bundle, a port or a provider is not there.
+        IntegrityError: the bundle is damaged, or does not run here as it should.
+    """
+    # OpenCV's own pool would compete with the decoding and inference threads counted here.
+    cv2.setNumThreads(1)
+    bundle = await asyncio.to_thread(Bundle.open, settings.bundle)
+    registry = CollectorRegistry()
+    register_process_metrics(registry, "escalator")
+    metrics = EscalatorMetrics(registry, bundle.info, bundle.digest)
+    readiness = Readiness("model", "accepting")
+    wake = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    crops: Mailbox[Future[DecodedCrop]] = Mailbox(loop, wake.set)
+    batches: Mailbox[Future[BatchResult]] = Mailbox(loop, wake.set)
+    # A model without a dynamic batch gains nothing from company.
+    size_max = settings.batch.size_max if bundle.info.input.dynamic_batch else 1
+    host, port = split_address(settings.telemetry_listen)
+    async with contextlib.AsyncExitStack() as stack:
+        telemetry = await stack.enter_async_context(
+            TelemetryServer(host, port, registry, readiness)
+        )
+        model = await stack.enter_async_context(
+            open_inference_thread(
+                bundle,
+                intra_op_threads=settings.inference.threads,
+                providers=settings.inference.providers,
+                batch_size_max=size_max,
+                done=batches,
+            )
+        )
+        readiness.set("model", True)
+        decoder = await stack.enter_async_context(
+            DecodingPool(
+                threads=settings.decode.threads,
+                side_min_px=settings.limits.image_side_min_px,
+                pixels_max=settings.limits.image_pixels_max,
+                done=crops,
+            )
+        )
+        memory: VerdictMemory[Key, Verdict] = VerdictMemory(
+            settings.duplicates.remembered_max, after_s(0, settings.duplicates.remembered_s)
+        )
+        ledger = Ledger(bundle.digest, memory, metrics)
+        pipeline = EscalationPipeline(
+            settings,
+            Workers(decoder, model, wake),
+            ledger,
+            _known_costs(size_max, model.warm_up_s),
+            Reporter(bundle.labels, bundle.calibration, bundle.thresholds),
+            clock,
+            metrics,
+        )
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        moving = tasks.create_task(pipeline.run(), name="pipeline")
+        stack.callback(moving.cancel)
+        server = await stack.enter_async_context(
+            GrpcServer(
+                settings, _capabilities(settings, bundle), pipeline.submit, ledger.reject, metrics
+            )
+        )
+        readiness.set("accepting", True)
+        yield RunningEscalator(server.port, telemetry.port)
+        readiness.set("accepting", False)
+        await server.refuse_health()
+        await pipeline.drain(settings.drain_s)
+
+
+def _known_costs(size_max: int, warm_up_s: Mapping[int, float]) -> BatchCost:
+    cost = BatchCost(size_max)
+    for size, seconds in warm_up_s.items():
+        cost.observe(size, seconds)
+    return cost
+
+
+def _capabilities(settings: EscalatorSettings, bundle: Bundle) -> Capabilities:
+    info = bundle.info
+    return Capabilities(
+        models=(ModelDescription(info.name, info.version, bundle.digest, info.labels),),
+        side_min_px=settings.limits.image_side_min_px,
+        pixels_max=settings.limits.image_pixels_max,
+        message_bytes_max=settings.limits.message_bytes_max,
+        side_native_px=min(info.input.width, info.input.height),
+        encodings=settings.limits.encodings,
+    )

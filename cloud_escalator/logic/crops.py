@@ -1,0 +1,66 @@
+"""What a crop must be to be looked at, and where its answer lies in the source frame.
+
+That the region lies inside its frame has been checked when the message was read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foundation.errors import RejectedError, RejectReason
+from foundation.escalations import LabelledBoxes, Region
+from foundation.frames import Detections, Pixels
+from foundation.geometry import clip_boxes
+from foundation.manifest import Calibration, Thresholds
+
+
+def check_crop(region: Region, crop: Pixels) -> None:
+    """Refuses a decoded crop that has more pixels than the region that it claims to cover.
+
+    Raises:
+        RejectedError: the image is wider or higher than its region.
+    """
+    height, width = crop.shape[:2]
+    if width > region.width or height > region.height:
+        raise RejectedError(
+            f"The image of {width}x{height} is larger than its region of "
+            f"{region.width}x{region.height}",
+            reason=RejectReason.MALFORMED,
+        )
+
+
+class Reporter:
+    """What an answer says of a model's detections.
+
+    Args:
+        labels: the model's classes.
+        calibration: from raw scores to those that are reported.
+        thresholds: from which calibrated score a detection counts as seen.
+    """
+
+    def __init__(
+        self, labels: tuple[str, ...], calibration: Calibration, thresholds: Thresholds
+    ) -> None:
+        self._labels = labels
+        self._calibration = calibration
+        self._seen_from = np.array([thresholds.of(label).report for label in labels], np.float32)
+
+    def report(self, detections: Detections, region: Region, crop: Pixels) -> LabelledBoxes:
+        """The detections that count as seen, placed in the source frame.
+
+        Args:
+            detections: boxes in pixels of the crop, raw scores.
+            region: what the crop covers, source pixels.
+            crop: (H, W, 3), the decoded crop.
+
+        Returns:
+            Boxes in source pixels inside the region, calibrated scores, names.
+        """
+        scores = self._calibration.apply(detections, self._labels)
+        seen = detections.with_scores(scores).take(scores >= self._seen_from[detections.class_ids])
+        height, width = crop.shape[:2]
+        scale = np.array([region.width / width, region.height / height] * 2, np.float32)
+        inside = clip_boxes(seen.boxes * scale, region.width, region.height)
+        offset = np.array([region.x1, region.y1] * 2, np.float32)
+        placed = Detections(inside + offset, seen.scores, seen.class_ids)
+        return LabelledBoxes.from_detections(placed, self._labels)
