@@ -50,7 +50,10 @@ protos: $(READY) ## Generate the stubs of the wire contract
 
 .PHONY: bench
 bench: $(READY) ## Print the figures the documentation quotes
-	@$(RUN) -m benchmarks $(ARGS)
+	@for program in benchmarks/[a-z]*.py; do \
+	    name=$$(basename "$$program" .py); echo "== $$name"; \
+	    $(RUN) -m "benchmarks.$$name" $(ARGS); \
+	done
 
 .PHONY: lock
 lock: $(READY) ## Resolve the dependencies anew and write the lock files
