@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from edge_node.config import SourceSettings
-    from foundation.clock import Clock
+from edge_node.config import EdgeSettings, SourceSettings
+from edge_node.values import Candidate
+from foundation.clock import Clock
+from foundation.escalations import Escalation, Verdict
+from foundation.frames import Detections, Pixels, Scores
 
 
 class Capture(NamedTuple):
@@ -29,7 +29,7 @@ class Capture(NamedTuple):
         captured_at_ns: Unix epoch instant at which the picture came to be.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     captured_at_ns: int
 
 
@@ -82,14 +82,130 @@ class FrameSource(Protocol):
         ...
 
 
-SourceFactory = Callable[["SourceSettings", "Clock"], FrameSource]
+SourceFactory = Callable[[SourceSettings, Clock], FrameSource]
 """What an entry point of group "hardcase.sources" names: called once, with the settings of the
 source (its own extra ones in `settings.parameters`) and the process's clock."""
 
 
-class ResultSink(Protocol):
-    """Where result lines go. `publish` is called from the frame lane and must never block."""
+class JsonRecord(Protocol):
+    """A record that becomes JSON later, in the thread that writes it."""
 
-    def publish(self, record: Mapping[str, Any]) -> bool:
-        """Take one result record; False when it was dropped (and counted) for lack of room."""
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object."""
+        ...
+
+
+class ResultSink(Protocol):
+    """Where result records go. Called from the lane and the capture thread; never blocks."""
+
+    def publish(self, record: JsonRecord | Mapping[str, Any]) -> None:
+        """Takes one record, or drops and counts it for lack of room."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreLimits:
+    """Calibrated scores per class, each (classes,) float32.
+
+    Attributes:
+        start: From here on a detection may start a track.
+        report: From here on the edge stands by it.
+        low: From here on the edge asks.
+        high: From here on the edge is sure.
+    """
+
+    start: Scores
+    report: Scores
+    low: Scores
+    high: Scores
+
+
+class EdgeModel(Protocol):
+    """The edge bundle, ready to run. Called from the frame lane only."""
+
+    labels: tuple[str, ...]
+
+    def detect(self, pixels: Pixels) -> Detections:
+        """Detections with calibrated scores, boxes in source pixels.
+
+        Raises:
+            RejectedError: The model failed on this frame; the next may succeed.
+        """
+        ...
+
+    def limits(self, settings: EdgeSettings) -> ScoreLimits:
+        """The bundle's thresholds, with what the settings override."""
+        ...
+
+
+class EscalationSink(Protocol):
+    """Where the frame lane leaves what it wants to ask; never blocks."""
+
+    def offer(self, candidate: Candidate) -> None:
+        """Takes a candidate; it ends in exactly one `Ending`, even when there is no room."""
+        ...
+
+
+class Spool(Protocol):
+    """Where escalations wait. Event loop only. An escalation is held until `discard`.
+
+    The present implementation lives in memory; one that survives a restart goes behind this same
+    port, which is why sending (`take`) does not remove.
+    """
+
+    def put(self, escalation: Escalation, value: float) -> list[str]:
+        """Holds an escalation; returns the ids of those evicted for lack of room, maybe its own."""
+        ...
+
+    def take(self) -> Escalation | None:
+        """The next one to send, marked as in flight; None when none waits."""
+        ...
+
+    def give_back(self, escalation_id: str) -> None:
+        """Lets one in flight wait again: the stream broke, or the cloud shed it."""
+        ...
+
+    def discard(self, escalation_id: str) -> None:
+        """Forgets one that has ended; unknown ids are ignored."""
+        ...
+
+    def __len__(self) -> int:
+        """Escalations held."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of crops held."""
+        ...
+
+
+class UplinkFeed(Protocol):
+    """What an uplink takes from, and brings back to, the escalation lane. Event loop only."""
+
+    async def next_escalation(self) -> Escalation:
+        """Waits until there is something to send and room in flight."""
+        ...
+
+    def note_sent(self, escalation_id: str, size_bytes: int) -> None:
+        """Counts what was handed to the stream."""
+        ...
+
+    def receive(self, verdict: Verdict) -> None:
+        """Takes a verdict, expected or not."""
+        ...
+
+    def refuse(self, escalation_id: str) -> None:
+        """Ends an escalation that this escalator can never take (larger than its limit)."""
+        ...
+
+    def set_connected(self, connected: bool) -> None:
+        """Says that a stream is open, or has broken: what was in flight waits again."""
+        ...
+
+
+class Uplink(Protocol):
+    """The way to the escalator. Event loop only."""
+
+    async def run(self, feed: UplinkFeed) -> None:
+        """Connects, sends, receives and reconnects until cancelled."""
         ...

@@ -49,6 +49,18 @@ class Effect(enum.StrEnum):
     ADDED = "added"
 
 
+class Suppression(enum.IntEnum):
+    """Why the edge did not ask about a track; counted once per track and change of cause."""
+
+    NONE = 0
+    OUTSIDE_BAND = 1
+    CUT_BY_FRAME = 2
+    COOLDOWN = 3
+    BUDGET_REQUESTS = 4
+    BUDGET_BYTES = 5
+    NO_ESCALATOR = 6
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One track as it was when a crop around it was cut.

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from edge_node.config import CropSettings, PolicySettings
 from edge_node.logic.budget import SizeEstimate, TokenBucket
 from edge_node.logic.rows import Floats, Mask, Positions, Rows
+from edge_node.values import Suppression
 from foundation.escalations import Region
 from foundation.geometry import crop_region
 
@@ -32,18 +33,6 @@ class Reason(enum.StrEnum):
 
     UNCERTAIN = "uncertain"
     LEAVING = "leaving"
-
-
-class Suppression(enum.IntEnum):
-    """Why the edge did not ask about a track; counted once per track and change of cause."""
-
-    NONE = 0
-    OUTSIDE_BAND = 1
-    CUT_BY_FRAME = 2
-    COOLDOWN = 3
-    BUDGET_REQUESTS = 4
-    BUDGET_BYTES = 5
-    NO_ESCALATOR = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,11 @@ class Tracker:
         return int(self._append(row)[0])
 
     @property
+    def sequence(self) -> int:
+        """Sequence number of the present frame."""
+        return self._sequence
+
+    @property
     def scene_velocity(self) -> Floats:
         """Pixels per frame (2,) that most settled tracks share; zero where they do not."""
         return self._scene

@@ -1,0 +1,202 @@
+"""Result records: what the JSON lines of docs/results.md are made from.
+
+`FrameRecord` is a snapshot that the results thread turns into JSON, so that the frame lane spends
+no time on it; corrections and track records are rare and are built at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge_node.logic.rows import NO_LABEL, Floats, Rows, labels_of
+from edge_node.values import Effect, FrameOutcome, Question, Subject
+from foundation.frames import Boxes
+
+SCHEMA = 1
+PENDING = "pending"
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """One frame as it was published.
+
+    Attributes:
+        camera: Name of the camera.
+        sequence: Position in its stream.
+        captured_at_ns: When it was captured.
+        published_at_ns: When the record was handed over.
+        outcome: How it ended.
+        frame_width: Source pixels per row; 0 when no picture was seen.
+        frame_height: Source rows.
+        rows: Copy of the confirmed rows of the track table; None when nothing is known, which is
+            not the same as an empty scene.
+        labels: Names by label index; only ever grows.
+        report: Per edge class, the calibrated score from which the edge stands by a track.
+    """
+
+    camera: str
+    sequence: int
+    captured_at_ns: int
+    published_at_ns: int
+    outcome: FrameOutcome
+    frame_width: int
+    frame_height: int
+    rows: Rows | None
+    labels: Sequence[str]
+    report: Floats
+
+    def to_json(self) -> Record:
+        """The record as the JSON object of docs/results.md."""
+        return {
+            "type": "frame",
+            "schema": SCHEMA,
+            "camera": self.camera,
+            "sequence": self.sequence,
+            "captured_at_ns": self.captured_at_ns,
+            "published_at_ns": self.published_at_ns,
+            "outcome": self.outcome.value,
+            "revision": 0,
+            "latency_s": round((self.published_at_ns - self.captured_at_ns) / 1e9, 6),
+            "tracks": None if self.rows is None else self._tracks(self.rows),
+        }
+
+    def _tracks(self, rows: Rows) -> list[Record]:
+        limits = np.array([self.frame_width, self.frame_height] * 2, np.float32)
+        boxes = np.clip(rows["box"], 0, limits)
+        stands = reported(rows, self.report)
+        columns = zip(
+            rows["track_id"].tolist(),
+            labels_of(rows).tolist(),
+            published_scores(rows).astype(float).round(4).tolist(),
+            boxes.astype(float).round(1).tolist(),
+            (rows["coasted"] == 0).tolist(),
+            (rows["cloud_label"] != NO_LABEL).tolist(),
+            stands.tolist(),
+            rows["refuted"].tolist(),
+            strict=True,
+        )
+        return [
+            {
+                "track_id": track_id,
+                "label": self.labels[label],
+                "score": score,
+                "box": box,
+                "state": "detected" if detected else "coasted",
+                "source": "cloud" if cloud else "edge",
+                "reported": stand,
+                "refuted": refuted,
+            }
+            for track_id, label, score, box, detected, cloud, stand, refuted in columns
+        ]
+
+
+def reported(rows: Rows, report: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether the system stands by each track: by the cloud's opinion, else by the edge's best."""
+    decided = rows["cloud_label"] != NO_LABEL
+    own = rows["best_score"] >= report[np.maximum(rows["edge_label"], 0)]
+    return np.asarray((decided | own) & ~rows["refuted"], np.bool_)
+
+
+def published_scores(rows: Rows) -> Floats:
+    """The cloud's score where it has an opinion, else the running mean of the edge's scores."""
+    return np.where(rows["cloud_label"] != NO_LABEL, rows["cloud_score"], rows["score"])
+
+
+def box_to_json(box: Boxes) -> list[float]:
+    """A box (4,) to a tenth of a pixel."""
+    return [round(float(side), 1) for side in box]
+
+
+def opinion_to_json(label: str, score: float, box: Boxes) -> Record:
+    """One side's opinion about an object."""
+    return {"label": label, "score": round(float(score), 4), "box": box_to_json(box)}
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """Revision 1 of one track: what the verdict changed, with both opinions.
+
+    Attributes:
+        effect: What changed.
+        track_id: Which track.
+        question: What had been asked.
+        edge: The track as the edge saw it at capture; None for an added object.
+        cloud: The cloud's opinion at capture; None where it found nothing.
+        present_box: Where the object is now; None after its track's end.
+    """
+
+    effect: Effect
+    track_id: int
+    question: Question
+    edge: Subject | None
+    cloud: Record | None
+    present_box: Boxes | None
+
+    def to_json(self, camera: str, arrived_at_ns: int) -> Record:
+        """The record as the JSON object of docs/results.md."""
+        edge = self.edge
+        present = self.present_box
+        return {
+            "type": "correction",
+            "schema": SCHEMA,
+            "revision": 1,
+            "camera": camera,
+            "track_id": self.track_id,
+            "escalation_id": self.question.id,
+            "effect": self.effect.value,
+            "sequence": self.question.sequence,
+            "captured_at_ns": self.question.captured_at_ns,
+            "verdict_latency_s": round((arrived_at_ns - self.question.captured_at_ns) / 1e9, 6),
+            "reason": self.question.reason,
+            "edge": None if edge is None else opinion_to_json(edge.label, edge.score, edge.box),
+            "cloud": self.cloud,
+            "present_box": None if present is None else box_to_json(present),
+            "track_ended": present is None,
+        }
+
+
+def track_to_json(
+    row: Rows, camera: str, labels: Sequence[str], report: Floats, note: Record | None
+) -> Record:
+    """The record of an ended track.
+
+    Args:
+        row: One row (1,) of the track table.
+        camera: Name of the camera.
+        labels: Names by label index.
+        report: Per edge class, the calibrated score from which the edge stands by a track.
+        note: Its last escalation with outcome and cause, or None when it was never asked about.
+    """
+    edge_label, cloud_label = int(row["edge_label"][0]), int(row["cloud_label"][0])
+    edge = cloud = final = None
+    if edge_label != NO_LABEL:
+        edge = opinion_to_json(labels[edge_label], row["best_score"][0], row["best_box"][0])
+        edge["sequence"] = int(row["best_sequence"][0])
+    if cloud_label != NO_LABEL:
+        cloud = opinion_to_json(labels[cloud_label], row["cloud_score"][0], row["cloud_box"][0])
+        cloud["sequence"] = int(row["cloud_sequence"][0])
+    if bool(reported(row, report)[0]):
+        source, opinion = ("edge", edge) if cloud is None else ("cloud", cloud)
+        if opinion is not None:
+            final = {"label": opinion["label"], "score": opinion["score"], "source": source}
+    return {
+        "type": "track",
+        "schema": SCHEMA,
+        "revision": 0,
+        "camera": camera,
+        "track_id": int(row["track_id"][0]),
+        "first_sequence": int(row["first_sequence"][0]),
+        "last_sequence": int(row["last_sequence"][0]),
+        "detections": int(row["detections"][0]),
+        "edge": edge,
+        "cloud": cloud,
+        "refuted": bool(row["refuted"][0]),
+        "final": final,
+        "escalation": note,
+    }

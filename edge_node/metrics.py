@@ -1,0 +1,152 @@
+"""Every metric of the edge node, declared once; docs/metrics.md lists them and a test compares.
+
+Children with their labels are bound at construction, because looking them up per frame costs more
+than counting does. All objects are thread-safe.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from edge_node.values import Effect, FrameOutcome, Suppression
+
+STAGES = ("wait", "detect", "track", "publish", "decide", "write", "encode")
+
+_FRAME_BUCKETS = (
+    *(0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.010, 0.012, 0.015, 0.020, 0.025, 0.033),
+    *(0.050, 0.066, 0.1, 0.2, 0.5, 1.0),
+)
+_VERDICT_BUCKETS = (
+    *(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0),
+    *(1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0),
+)
+
+
+class EdgeMetrics:
+    """The metrics of one edge node with one camera."""
+
+    def __init__(self, registry: CollectorRegistry, camera: str) -> None:
+        self.camera = camera
+        frames = Counter(
+            "edge_frames",
+            "Captured frames by how they ended; each ends in exactly one outcome.",
+            ["camera", "outcome"],
+            registry=registry,
+        )
+        self.frames = {
+            outcome: frames.labels(camera=camera, outcome=outcome.value) for outcome in FrameOutcome
+        }
+        stages = Histogram(
+            "edge_stage_seconds",
+            "Time a frame or crop spends in one stage.",
+            ["camera", "stage"],
+            buckets=_FRAME_BUCKETS,
+            registry=registry,
+        )
+        self.stages = {stage: stages.labels(camera=camera, stage=stage) for stage in STAGES}
+        self.frame_latency = Histogram(
+            "edge_frame_latency_seconds",
+            "From capture to publication, of frames that were published with tracks.",
+            ["camera"],
+            buckets=_FRAME_BUCKETS,
+            registry=registry,
+        ).labels(camera=camera)
+        self.predicted_cost = Gauge(
+            "edge_predicted_cost_seconds",
+            "What the next frame is predicted to cost.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        self.tracks = Gauge(
+            "edge_tracks", "Tracks alive, unconfirmed ones included.", ["camera"], registry=registry
+        ).labels(camera=camera)
+        self.tracks_refused = Counter(
+            "edge_tracks_refused",
+            "Detections that started no track because tracks.tracks_max were alive.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        self.results_dropped = Counter(
+            "edge_results_dropped",
+            "Result records dropped because the results file or pipe did not keep up.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        self._register_escalation(registry, camera)
+        self._register_uplink(registry)
+        self.bundle_info = Gauge(
+            "edge_bundle_info",
+            "Constant 1; the labels say which bundle runs.",
+            ["camera", "model", "version", "digest"],
+            registry=registry,
+        )
+
+    def _register_escalation(self, registry: CollectorRegistry, camera: str) -> None:
+        self.escalations = Counter(
+            "edge_escalations",
+            "Escalations by why they were made and how they ended; each ends exactly once.",
+            ["camera", "reason", "outcome"],
+            registry=registry,
+        )
+        self.escalation_failures = Counter(
+            "edge_escalation_failures",
+            "Escalations that ended as failed or evicted, by cause.",
+            ["camera", "cause"],
+            registry=registry,
+        )
+        suppressions = Counter(
+            "edge_suppressions",
+            "Tracks about which the policy did not ask, by cause; a track counts once per change.",
+            ["camera", "reason"],
+            registry=registry,
+        )
+        self.suppressions: dict[Suppression, Counter] = {
+            cause: suppressions.labels(camera=camera, reason=cause.name.lower())
+            for cause in Suppression
+            if cause is not Suppression.NONE
+        }
+        verdicts = Counter(
+            "edge_verdicts",
+            "Corrections made by verdicts, by what they changed about a track.",
+            ["camera", "effect"],
+            registry=registry,
+        )
+        self.verdicts = {
+            effect: verdicts.labels(camera=camera, effect=effect.value) for effect in Effect
+        }
+        self.verdict_latency = Histogram(
+            "edge_verdict_latency_seconds",
+            "From the capture of the frame to the arrival of the verdict.",
+            buckets=_VERDICT_BUCKETS,
+            registry=registry,
+        )
+
+    def _register_uplink(self, registry: CollectorRegistry) -> None:
+        self.uplink_bytes = Counter(
+            "edge_uplink_bytes",
+            "Bytes of escalations handed to the stream, repetitions included.",
+            registry=registry,
+        )
+        self.uplink_errors = Counter(
+            "edge_uplink_errors",
+            "Connections to the escalator that failed or broke, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.uplink_connected = Gauge(
+            "edge_uplink_connected", "1 while a stream to the escalator is open.", registry=registry
+        )
+        self.verdicts_ignored = Counter(
+            "edge_verdicts_ignored",
+            "Verdicts for escalations that had ended (late or duplicate), or that were malformed.",
+            ["reason"],
+            registry=registry,
+        )
+        self.spool_escalations = Gauge(
+            "edge_spool_escalations",
+            "Escalations held by the spool, waiting and in flight.",
+            registry=registry,
+        )
+        self.spool_bytes = Gauge(
+            "edge_spool_bytes", "Bytes of crops held by the spool.", registry=registry
+        )

@@ -1,0 +1,1 @@
+"""Who talks to whom: the capture thread, the frame lane and the escalation lane."""

@@ -1,0 +1,97 @@
+"""The capture thread: reads the source, which nothing else does, and hands frames to the lane.
+
+Counts what the lane never sees: frames displaced by newer ones (dropped) and pictures that were
+lost before the lane could coast over them (failed). Both become result records, so that a gap is
+visible.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import numpy as np
+
+from edge_node.logic.records import FrameRecord
+from edge_node.metrics import EdgeMetrics
+from edge_node.pipeline.inbox import Arrival, LaneInbox
+from edge_node.ports import FrameSource, ResultSink
+from edge_node.values import FrameOutcome
+from foundation.clock import Clock
+from foundation.errors import TransientError
+
+log = logging.getLogger(__name__)
+
+_NO_REPORT = np.zeros(0, np.float32)
+
+
+class Capture:
+    """Runs a source to its end. `run` is the body of the thread; `stop` may be called from any."""
+
+    def __init__(
+        self,
+        source: FrameSource,
+        inbox: LaneInbox,
+        results: ResultSink,
+        metrics: EdgeMetrics,
+        clock: Clock,
+    ) -> None:
+        self._source = source
+        self._inbox = inbox
+        self._results = results
+        self._metrics = metrics
+        self._clock = clock
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Makes `run` return soon."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Reads until the source ends or `stop` is called; the source is opened by the caller.
+
+        Raises:
+            IntegrityError: The source broke; the frames before were handed over.
+        """
+        sequence = 0
+        lost_before = False
+        try:
+            while not self._stop.is_set():
+                try:
+                    capture = self._source.read(self._stop)
+                    if capture is None:
+                        return
+                    arrival = Arrival(sequence, capture.captured_at_ns, capture.pixels)
+                    lost_before = False
+                except TransientError as error:
+                    arrival = Arrival(sequence, self._clock.now_ns(), None)
+                    if not lost_before:
+                        log.warning(
+                            "frame %d of %s is lost: %s", sequence, self._source.name, error
+                        )
+                    lost_before = True
+                sequence += 1
+                hand = self._inbox.offer if self._source.live else self._inbox.hand_over
+                displaced = hand(arrival)
+                if displaced is not None:
+                    self._give_up(displaced)
+        finally:
+            self._inbox.end_frames()
+
+    def _give_up(self, arrival: Arrival) -> None:
+        outcome = FrameOutcome.DROPPED if arrival.pixels is not None else FrameOutcome.FAILED
+        self._metrics.frames[outcome].inc()
+        self._results.publish(
+            FrameRecord(
+                camera=self._metrics.camera,
+                sequence=arrival.sequence,
+                captured_at_ns=arrival.captured_at_ns,
+                published_at_ns=self._clock.now_ns(),
+                outcome=outcome,
+                frame_width=0,
+                frame_height=0,
+                rows=None,
+                labels=(),
+                report=_NO_REPORT,
+            )
+        )

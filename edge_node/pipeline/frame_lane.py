@@ -1,0 +1,228 @@
+"""The frame lane: detect, track, publish revision 0, decide, and apply verdicts when they come.
+
+One thread, single writer of the tracks; it waits in one place (`LaneInbox.take`) and never on the
+cloud, a disk or a pipe. Every frame that it takes ends in exactly one outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+import numpy as np
+
+from edge_node.config import EdgeSettings
+from edge_node.logic.deadline import DeadlineGate
+from edge_node.logic.policy import Decision, Policy
+from edge_node.logic.reconcile import Reconciler
+from edge_node.logic.records import FrameRecord, Record
+from edge_node.logic.rows import Rows, labels_of
+from edge_node.logic.track import Tracker
+from edge_node.metrics import EdgeMetrics
+from edge_node.pipeline.inbox import Arrival, LaneInbox
+from edge_node.ports import EdgeModel, EscalationSink, ResultSink
+from edge_node.values import Candidate, Encoded, Ending, FrameOutcome, News
+from foundation.clock import Clock, after_s, elapsed_s
+from foundation.errors import RejectedError
+from foundation.escalations import LabelledBoxes
+from foundation.frames import Pixels
+
+log = logging.getLogger(__name__)
+
+
+class FrameLane:
+    """One camera's frames through one model. `run` is the body of the thread."""
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        model: EdgeModel,
+        inbox: LaneInbox,
+        results: ResultSink,
+        escalations: EscalationSink | None,
+        metrics: EdgeMetrics,
+        clock: Clock,
+    ) -> None:
+        """Takes no escalations when there is no escalator to ask."""
+        self._settings = settings
+        self._model = model
+        self._inbox = inbox
+        self._results = results
+        self._escalations = escalations
+        self._metrics = metrics
+        self._clock = clock
+        limits = model.limits(settings)
+        self._report = limits.report
+        self._tracker = Tracker(settings.tracks, limits.start)
+        self._policy = Policy(settings.policy, settings.crop, limits.low, limits.high)
+        self._reconciler = Reconciler(
+            self._tracker, settings.fusion, settings.camera, model.labels, limits.report
+        )
+        self._gate = DeadlineGate(
+            quantile=settings.deadline.cost_quantile,
+            window_frames=settings.deadline.cost_window_frames,
+            coasts_max=settings.deadline.coasts_max,
+        )
+        self._frame_size = (0, 0)
+        self._refused_starts = 0
+
+    def seed_cost(self, cost_s: float) -> None:
+        """Takes a cost measured while warming up as the first evidence for the prediction."""
+        self._gate.finish(cost_s, met=True)
+
+    def run(self) -> None:
+        """Works until the inbox is closed, then ends every track."""
+        ended = False
+        while True:
+            work = self._inbox.take(ended_before=ended)
+            for news in work.news:
+                self._hear(news)
+            if work.arrival is not None:
+                self._process(work.arrival)
+            if work.frames_ended and not ended and work.arrival is None:
+                ended = True
+                self._close_tracks(self._tracker.end_all())
+            if work.closed:
+                self._close_tracks(self._tracker.end_all())
+                return
+
+    def _process(self, arrival: Arrival) -> None:
+        clock, stages = self._clock, self._metrics.stages
+        started_ns = clock.now_ns()
+        waited_s = elapsed_s(arrival.captured_at_ns, started_ns)
+        left_s = self._settings.deadline.deadline_s - waited_s
+        pixels = arrival.pixels
+        if pixels is not None:
+            self._adapt_to_size(pixels)
+        self._tracker.advance(arrival.sequence)
+        outcome = FrameOutcome.FAILED
+        detected = False
+        if pixels is not None and not self._gate.admits(left_s):
+            outcome = FrameOutcome.COASTED
+        elif pixels is not None:
+            detected = self._detect(arrival, pixels)
+        width, height = self._frame_size
+        gone = self._tracker.retire(width, height, self._settings.fusion.added_frames_max)
+        published_ns = clock.now_ns()
+        latency_s = elapsed_s(arrival.captured_at_ns, published_ns)
+        if detected:
+            met = latency_s <= self._settings.deadline.deadline_s
+            outcome = FrameOutcome.ON_TIME if met else FrameOutcome.LATE
+        self._publish(arrival, outcome, published_ns)
+        self._close_tracks(gone)
+        self._metrics.frames[outcome].inc()
+        self._metrics.frame_latency.observe(latency_s)
+        stages["wait"].observe(waited_s)
+        if detected and pixels is not None:
+            decided_ns = clock.now_ns()
+            stages["publish"].observe(elapsed_s(published_ns, decided_ns))
+            self._decide(arrival, pixels, decided_ns)
+            finished_ns = clock.now_ns()
+            stages["decide"].observe(elapsed_s(decided_ns, finished_ns))
+            # What delays the next frame is everything, what meets the deadline ends at publication.
+            self._gate.finish(
+                elapsed_s(started_ns, published_ns), met=outcome is FrameOutcome.ON_TIME
+            )
+        self._metrics.predicted_cost.set(self._gate.predicted_s)
+        self._metrics.tracks.set(len(self._tracker.rows))
+
+    def _detect(self, arrival: Arrival, pixels: Pixels) -> bool:
+        """Runs the model and joins what it saw to the tracks; False when the model failed."""
+        begun_ns = self._clock.now_ns()
+        try:
+            detections = self._model.detect(pixels)
+        except RejectedError as error:
+            log.warning("frame %d: %s", arrival.sequence, error)
+            return False
+        found_ns = self._clock.now_ns()
+        self._tracker.observe(detections)
+        refused = self._tracker.refused_starts - self._refused_starts
+        if refused:
+            self._metrics.tracks_refused.inc(refused)
+            self._refused_starts = self._tracker.refused_starts
+        self._metrics.stages["detect"].observe(elapsed_s(begun_ns, found_ns))
+        self._metrics.stages["track"].observe(elapsed_s(found_ns, self._clock.now_ns()))
+        return True
+
+    def _adapt_to_size(self, pixels: Pixels) -> None:
+        size = (int(pixels.shape[1]), int(pixels.shape[0]))
+        if size == self._frame_size:
+            return
+        if self._frame_size != (0, 0):
+            log.info("frames change from %s to %s: all tracks end", self._frame_size, size)
+            self._close_tracks(self._tracker.end_all())
+        self._frame_size = size
+
+    def _publish(self, arrival: Arrival, outcome: FrameOutcome, published_ns: int) -> None:
+        rows = self._tracker.rows
+        width, height = self._frame_size
+        self._send(
+            FrameRecord(
+                camera=self._settings.camera,
+                sequence=arrival.sequence,
+                captured_at_ns=arrival.captured_at_ns,
+                published_at_ns=published_ns,
+                outcome=outcome,
+                frame_width=width,
+                frame_height=height,
+                rows=rows[rows["confirmed"]],
+                labels=self._reconciler.labels,
+                report=self._report,
+            )
+        )
+
+    def _decide(self, arrival: Arrival, pixels: Pixels, now_ns: int) -> None:
+        rows = self._tracker.rows
+        if self._escalations is None:
+            self._policy.suppress_all(rows)
+        else:
+            width, height = self._frame_size
+            for decision in self._policy.consider(rows, arrival.sequence, now_ns, width, height):
+                self._escalate(arrival, pixels, rows, decision)
+        for cause, count in self._policy.suppressed.items():
+            self._metrics.suppressions[cause].inc(count)
+
+    def _escalate(self, arrival: Arrival, pixels: Pixels, rows: Rows, decision: Decision) -> None:
+        question = self._reconciler.ask(
+            decision,
+            escalation_id=uuid.uuid4().hex,
+            sequence=arrival.sequence,
+            captured_at_ns=arrival.captured_at_ns,
+            expires_at_ns=after_s(arrival.captured_at_ns, self._settings.policy.expiry_s),
+            frame_size=self._frame_size,
+        )
+        region = decision.region
+        asked = list(decision.asked)
+        labels = self._reconciler.labels
+        proposals = LabelledBoxes(
+            rows["box"][asked],
+            np.clip(rows["score"][asked], 0, 1),
+            tuple(labels[index] for index in labels_of(rows[asked]).tolist()),
+        )
+        crop = pixels[region.y1 : region.y2, region.x1 : region.x2].copy()
+        if self._escalations is not None:
+            self._escalations.offer(Candidate(question, crop, proposals, decision.value))
+
+    def _hear(self, news: News) -> None:
+        question = self._reconciler.question(news.escalation_id)
+        if question is None:
+            return
+        if isinstance(news, Encoded):
+            self._policy.settle(question.bytes_reserved, question.region, news.size_bytes)
+            return
+        self._end(news)
+
+    def _end(self, ending: Ending) -> None:
+        corrections, revised = self._reconciler.end(ending)
+        for correction in corrections:
+            self._metrics.verdicts[correction.effect].inc()
+            self._send(correction.to_json(self._settings.camera, ending.ended_at_ns))
+        for record in revised:
+            self._send(record)
+
+    def _close_tracks(self, rows: Rows) -> None:
+        for record in self._reconciler.close_tracks(rows):
+            self._send(record)
+
+    def _send(self, record: FrameRecord | Record) -> None:
+        self._results.publish(record)

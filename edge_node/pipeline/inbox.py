@@ -1,0 +1,120 @@
+"""The one place where the frame lane waits: for a frame, for news of an escalation, or for the end.
+
+Three threads meet here: the capture thread brings frames, encoder and event loop bring news, the
+frame lane takes. One condition, so that news is applied at once even between frames.
+
+Capacities: one frame (newest wins, or the capture thread waits); news is bounded by its makers,
+since every outstanding escalation brings at most two and only the taker makes escalations.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from edge_node.values import News
+from foundation.frames import Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A frame as it came from the source.
+
+    Attributes:
+        sequence: Position in the camera's stream.
+        captured_at_ns: When.
+        pixels: uint8 BGR (height, width, 3); None when the picture was lost on the way.
+    """
+
+    sequence: int
+    captured_at_ns: int
+    pixels: Pixels | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the frame lane took.
+
+    Attributes:
+        news: Everything that came since the last time, in order.
+        arrival: The newest frame, if any.
+        frames_ended: No further frame will come.
+        closed: No further news will come either: finish.
+    """
+
+    news: tuple[News, ...]
+    arrival: Arrival | None
+    frames_ended: bool
+    closed: bool
+
+
+class LaneInbox:
+    """Single-slot frames plus news, under one condition."""
+
+    def __init__(self) -> None:
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._taken = threading.Condition(lock)
+        self._arrival: Arrival | None = None
+        self._news: deque[News] = deque()
+        self._frames_ended = False
+        self._closed = False
+
+    def offer(self, arrival: Arrival) -> Arrival | None:
+        """Puts a live frame in the slot; returns the older one that it displaced, if any."""
+        with self._changed:
+            displaced, self._arrival = self._arrival, arrival
+            self._changed.notify()
+        return displaced
+
+    def hand_over(self, arrival: Arrival) -> Arrival | None:
+        """Waits until the slot is empty, then puts the frame there.
+
+        Returns:
+            The frame itself when the lane has closed meanwhile and will not take it.
+        """
+        with self._changed:
+            while self._arrival is not None and not self._closed:
+                self._taken.wait()
+            if self._closed:
+                return arrival
+            self._arrival = arrival
+            self._changed.notify()
+        return None
+
+    def post(self, news: News) -> None:
+        """Brings news of an escalation."""
+        with self._changed:
+            self._news.append(news)
+            self._changed.notify()
+
+    def end_frames(self) -> None:
+        """Says that the source has ended; news may still come."""
+        with self._changed:
+            self._frames_ended = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Says that nothing more will come; what is there is still taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._taken.notify_all()
+
+    def take(self, *, ended_before: bool) -> Work:
+        """Waits for work; `ended_before` says that the end of frames is no news any more."""
+        with self._changed:
+            while not (
+                self._news
+                or self._arrival is not None
+                or self._closed
+                or (self._frames_ended and not ended_before)
+            ):
+                self._changed.wait()
+            news = tuple(self._news)
+            self._news.clear()
+            arrival, self._arrival = self._arrival, None
+            if arrival is not None:
+                self._taken.notify()
+            return Work(news, arrival, self._frames_ended, self._closed)
