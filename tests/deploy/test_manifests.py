@@ -15,6 +15,9 @@ from checks import manifests
 from cloud_escalator.config import EscalatorSettings
 from edge_node.config import EdgeSettings
 from foundation.settings import load_settings
+from protos.escalation.v1 import escalation_pb2
+
+SERVICE = escalation_pb2.DESCRIPTOR.services_by_name["EscalationService"].full_name
 
 
 @pytest.fixture
@@ -77,7 +80,8 @@ def test_escalator_settings_are_valid(deployment: dict[str, Any]) -> None:
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert settings.listen == f"0.0.0.0:{ports['grpc']}"
     assert settings.telemetry_listen == f"0.0.0.0:{ports['telemetry']}"
-    assert container["readinessProbe"]["grpc"]["port"] == ports["grpc"]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["grpc"] == {"port": ports["grpc"], "service": SERVICE}
     pause_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] > settings.drain_s + pause_s
 
