@@ -50,9 +50,8 @@ def _run_export(arguments: argparse.Namespace) -> None:
     boards = (arguments.boards_train, arguments.boards_val, arguments.boards_test)
     plan = ExportPlan(arguments.seed, boards, arguments.frames_per_board)
     total = sum(boards)
-    done = 0
-    for split, _ in export_dataset(arguments.out, plan, workers=arguments.workers):
-        done += 1
+    progress = export_dataset(arguments.out, plan, workers=arguments.workers)
+    for done, split in enumerate(progress, start=1):
         if done % 20 == 0 or done == total:
             print(f"{done}/{total} boards ({split})", flush=True)
 

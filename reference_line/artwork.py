@@ -63,7 +63,7 @@ def chamfered(x1: float, y1: float, x2: float, y2: float, cut: float) -> list[Po
 
 
 def offset_path(points: Sequence[Point], distance: float) -> list[Point]:
-    """Shift a polyline sideways by ``distance`` (to the right of its direction), mitring corners."""
+    """Shift a polyline ``distance`` to the right of its direction, mitring corners."""
     path = np.asarray(points, dtype=np.float64)
     steps = np.diff(path, axis=0)
     steps /= np.linalg.norm(steps, axis=1, keepdims=True)

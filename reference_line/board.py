@@ -71,13 +71,13 @@ def render_board(seed: int, index: int, *, defective: bool = True) -> Board:
     art = Artwork.blank(width, height)
     draw_board(art, layout, area)
     clip = cv2.dilate(cv2.bitwise_or(art.opening, art.drill), np.ones((5, 5), np.uint8))
-    art.silk &= ~clip
+    art.silk[clip > 0] = 0
     flawed, placed = place_defects(art, flaws, area, int(flaws.integers(*_DEFECTS)))
 
     matrix = _skew(surface, width, height)
     rough = _roughness(surface, art.copper.shape)
     good, bad = _etch(art.copper, rough), _etch(flawed, rough)
-    change = project(cv2.absdiff(good, bad), matrix, width, height)
+    change = project(np.asarray(cv2.absdiff(good, bad), dtype=np.uint8), matrix, width, height)
     defects = tuple(_measure(change, matrix, defect) for defect in placed)
     art.copper = bad if defective else good
     texture = _compose(art, matrix, surface, area)
@@ -90,7 +90,8 @@ def render_board(seed: int, index: int, *, defective: bool = True) -> Board:
 def _skew(rng: np.random.Generator, width: int, height: int) -> NDArray[np.float64]:
     """Return the small turn and shift with which the board lies on the belt, (2, 3)."""
     angle = float(rng.uniform(-_SKEW_MAX_DEG, _SKEW_MAX_DEG))
-    matrix = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0))
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
+    matrix = np.array(turn, dtype=np.float64)
     matrix[:, 2] += rng.uniform(-4.0, 4.0, 2)
     return matrix
 

@@ -80,8 +80,8 @@ def _export_board(job: _Job) -> list[tuple[str, FrameTruth]]:
     return written
 
 
-def export_dataset(out: Path, plan: ExportPlan, *, workers: int = 1) -> Iterator[tuple[str, int]]:
-    """Write the three splits, yielding (split, boards done) after each board.
+def export_dataset(out: Path, plan: ExportPlan, *, workers: int = 1) -> Iterator[str]:
+    """Write the three splits, yielding the split's name after each board.
 
     Args:
         out: Folder to create; files of the same names are overwritten.
@@ -102,7 +102,7 @@ def export_dataset(out: Path, plan: ExportPlan, *, workers: int = 1) -> Iterator
             frames: list[tuple[int, str, FrameTruth]] = []
             for job, written in zip(jobs, pool.map(_export_board, jobs), strict=True):
                 frames += [(job.board, name, truth) for name, truth in written]
-                yield split, job.board - plan.numbers(number).start + 1
+                yield split
             document = _coco_document(plan, split, frames)
             (out / split / "instances.json").write_text(json.dumps(document, indent=1) + "\n")
 

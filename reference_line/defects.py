@@ -1,8 +1,8 @@
 """The six defects: where they can lie on given artwork, and how each changes the copper.
 
-A defect is accepted only if the copper around it changes as its name says, which is checked on the
-artwork: an open adds a piece of copper, a short joins two, spurious copper adds one, a pin-hole adds
-a hole, a mouse bite and a spur change neither.  So a label is true by construction.
+A defect is accepted only if the copper around it changes as its name says, which is checked on
+the artwork: an open adds a piece of copper, a short joins two, spurious copper adds one, a
+pin-hole adds a hole, a mouse bite and a spur change neither.  So a label is true by construction.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from reference_line.artwork import SUPERSAMPLE, Artwork, Mask, fill_polygon
+from reference_line.survey import Survey, Vector, survey_copper
 from reference_line.truth import LABELS
 
 _SPACING_PX: Final = 52.0
-_PROBES: Final = 60_000
-_RAY: Final = np.arange(1.0, 30.0, 0.5)
 _SMALL_SHARE: Final = 0.55
 _SIZE_TOLERANCE: Final = (0.72, 1.3)
 _SIZE_LIMITS_PX: Final = (3.3, 15.5)
-
-Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,66 +30,6 @@ class PlacedDefect:
 
     class_id: int
     centre: tuple[float, float]
-
-
-@dataclass(slots=True)
-class _Survey:
-    """Distances on the good artwork (native px) that say which defect fits where."""
-
-    signed: NDArray[np.float32]
-    """Distance to the copper's edge, negative inside copper, (height, width)."""
-    forbidden: Mask
-    """Non-zero where no defect may lie: drills, silkscreen, the board's rim, other defects."""
-    probes: NDArray[np.int64]
-
-    def at(self, points: Vector) -> NDArray[np.float32]:
-        """Sample the signed distance at points (N, 2), nearest pixel, clamped to the texture."""
-        h, w = self.signed.shape
-        xy = np.rint(points).astype(np.int64)
-        return self.signed[np.clip(xy[:, 1], 0, h - 1), np.clip(xy[:, 0], 0, w - 1)]
-
-    def normal(self, point: Vector) -> Vector | None:
-        """Return the outward unit normal of a straight copper edge at ``point``, else None."""
-        reach = 2.5
-        offsets = np.array([[reach, 0], [-reach, 0], [0, reach], [0, -reach]])
-        right, left, down, up = self.at(point + offsets)
-        gradient = np.array([right - left, down - up], dtype=np.float64)
-        norm = float(np.hypot(*gradient))
-        return gradient / norm if norm > 2 * reach * 0.86 else None
-
-    def is_straight(self, point: Vector, normal: Vector, half_width: float) -> bool:
-        """Tell whether the edge keeps its direction for ``half_width`` px to both sides."""
-        tangent = np.array([-normal[1], normal[0]])
-        for side in (-half_width, half_width):
-            beside = self.normal(point + tangent * side)
-            if beside is None or float(beside @ normal) < 0.75:
-                return False
-        return True
-
-    def reach(self, point: Vector, direction: Vector, *, copper: bool) -> float:
-        """Return how far a ray runs before it meets copper (or leaves it), px, 30 if never."""
-        values = self.at(point + np.outer(_RAY, direction))
-        hits = np.flatnonzero(values <= 0.0 if copper else values > 0.0)
-        hits = hits[hits >= 2]
-        return float(_RAY[hits[0]]) if len(hits) else 30.0
-
-
-def _survey(
-    art: Artwork, rng: np.random.Generator, area: tuple[float, float, float, float]
-) -> _Survey:
-    native = np.ascontiguousarray(art.copper[::SUPERSAMPLE, ::SUPERSAMPLE])
-    outside = cv2.distanceTransform(255 - native, cv2.DIST_L2, 5)
-    inside = cv2.distanceTransform(native, cv2.DIST_L2, 5)
-    blocked = cv2.bitwise_or(art.drill, art.silk)[::SUPERSAMPLE, ::SUPERSAMPLE]
-    forbidden = cv2.dilate(blocked, np.ones((9, 9), np.uint8))
-    x1, y1, x2, y2 = (int(v) for v in area)
-    rim = np.full_like(forbidden, 255)
-    rim[y1 + 14 : y2 - 14, x1 + 14 : x2 - 14] = 0
-    forbidden |= rim
-    h, w = native.shape
-    probes = np.stack([rng.integers(0, w, _PROBES), rng.integers(0, h, _PROBES)], axis=1)
-    probes = probes[forbidden[probes[:, 1], probes[:, 0]] == 0]
-    return _Survey((outside - inside).astype(np.float32), forbidden, probes)
 
 
 def _blob(rng: np.random.Generator, centre: Vector, radius: float, rough: float) -> Vector:
@@ -105,14 +41,15 @@ def _blob(rng: np.random.Generator, centre: Vector, radius: float, rough: float)
     shape = np.stack([np.cos(angles) * stretch, np.sin(angles) / stretch], axis=1)
     turn = rng.uniform(0, np.pi)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    return centre + (shape * wobble[:, None] * radius) @ rotation
+    outline: Vector = centre + (shape * wobble[:, None] * radius) @ rotation
+    return outline
 
 
 Outline = tuple[Vector, int]
 
 
 def _draw_open(
-    s: _Survey, rng: np.random.Generator, point: Vector, normal: Vector, size: float
+    s: Survey, rng: np.random.Generator, point: Vector, normal: Vector, size: float
 ) -> Outline | None:
     thickness = s.reach(point, -normal, copper=False)
     gap = size * size / thickness
@@ -138,7 +75,7 @@ def _draw_open(
 
 
 def _draw_short(
-    s: _Survey, rng: np.random.Generator, point: Vector, normal: Vector, size: float
+    s: Survey, rng: np.random.Generator, point: Vector, normal: Vector, size: float
 ) -> Outline | None:
     distance = s.reach(point, normal, copper=True)
     bridge = size * size / distance
@@ -178,7 +115,7 @@ def _bump(
 
 
 def _draw_mousebite(
-    s: _Survey, rng: np.random.Generator, point: Vector, normal: Vector, size: float
+    s: Survey, rng: np.random.Generator, point: Vector, normal: Vector, size: float
 ) -> Outline | None:
     ratio = rng.uniform(1.05, 1.5)
     depth, width = size / ratio, size * ratio
@@ -189,7 +126,7 @@ def _draw_mousebite(
 
 
 def _draw_spur(
-    s: _Survey, rng: np.random.Generator, point: Vector, normal: Vector, size: float
+    s: Survey, rng: np.random.Generator, point: Vector, normal: Vector, size: float
 ) -> Outline | None:
     ratio = rng.uniform(0.95, 1.5)
     depth, width = size * ratio, size / ratio
@@ -199,7 +136,7 @@ def _draw_spur(
 
 
 def _draw_spurious(
-    s: _Survey, rng: np.random.Generator, point: Vector, normal: Vector, size: float
+    s: Survey, rng: np.random.Generator, point: Vector, _normal: Vector, size: float
 ) -> Outline | None:
     free = float(s.at(point[None])[0])
     if not size / 2 * 1.3 + 2.5 <= free <= 45.0:
@@ -208,7 +145,7 @@ def _draw_spurious(
 
 
 def _draw_pin_hole(
-    s: _Survey, rng: np.random.Generator, point: Vector, normal: Vector, size: float
+    s: Survey, rng: np.random.Generator, point: Vector, _normal: Vector, size: float
 ) -> Outline | None:
     depth = -float(s.at(point[None])[0])
     if depth < size / 2 * 1.25 + 2.0:
@@ -216,7 +153,7 @@ def _draw_pin_hole(
     return _blob(rng, point, size / 2 * 1.05, 0.15), 0
 
 
-Drawer = Callable[[_Survey, np.random.Generator, Vector, Vector, float], Outline | None]
+Drawer = Callable[[Survey, np.random.Generator, Vector, Vector, float], Outline | None]
 
 _DRAWERS: Final[dict[str, Drawer]] = {
     "open": _draw_open,
@@ -299,7 +236,7 @@ def place_defects(
     Returns:
         The defective copper mask (same shape as ``art.copper``) and the defects on it.
     """
-    survey = _survey(art, rng, area)
+    survey = survey_copper(art, rng, area)
     copper = art.copper.copy()
     placed: list[PlacedDefect] = []
     first = int(rng.integers(len(LABELS)))
@@ -315,7 +252,7 @@ def place_defects(
 
 
 def _place_one(
-    survey: _Survey, copper: Mask, rng: np.random.Generator, label: str
+    survey: Survey, copper: Mask, rng: np.random.Generator, label: str
 ) -> tuple[float, float] | None:
     """Find a place for one defect; a size that fits nowhere gives way to another after a while."""
     xy = survey.probes
@@ -341,15 +278,9 @@ def _place_one(
             if on_edge and not survey.is_straight(point, normal, size / 2 + 2.0):
                 continue
             outline = _DRAWERS[label](survey, rng, point, normal, size)
-            if outline is None or not _is_free(survey, outline[0]):
+            if outline is None or not survey.is_free(outline[0]):
                 continue
             centre = _try_outline(copper, label, outline, size)
             if centre is not None:
                 return centre
     return None
-
-
-def _is_free(survey: _Survey, points: Vector) -> bool:
-    h, w = survey.forbidden.shape
-    xy = np.rint(points).astype(np.int64)
-    return not survey.forbidden[np.clip(xy[:, 1], 0, h - 1), np.clip(xy[:, 0], 0, w - 1)].any()

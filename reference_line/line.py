@@ -23,7 +23,7 @@ from reference_line.truth import VISIBILITY_MIN, BoardDefect, FrameTruth, Physic
 
 DEFECT_IDS_PER_BOARD: Final = 1000
 _JITTER_PX: Final = 0.25
-_BOARDS_KEPT: Final = 4
+_BOARDS_KEPT: Final = 5
 
 Pixels = NDArray[np.uint8]
 
@@ -54,6 +54,7 @@ class Line:
         self.settings = settings or LineSettings()
         self._camera: Camera | None = None
         self._boards: OrderedDict[int, Board] = OrderedDict()
+        self._defects: dict[int, tuple[BoardDefect, ...]] = {}
         self._strip = np.empty((FRAME_HEIGHT, FRAME_WIDTH + 1, 3), np.uint8)
 
     def position(self, index: int) -> float:
@@ -88,6 +89,12 @@ class Line:
         self._boards[number] = board
         while len(self._boards) > _BOARDS_KEPT:
             self._boards.popitem(last=False)
+
+    def _defects_on(self, number: int) -> tuple[BoardDefect, ...]:
+        """Return a board's defects, which outlive its texture here: they are small."""
+        if number not in self._defects:
+            self._defects[number] = self.board(number).defects
+        return self._defects[number]
 
     def frame(self, index: int, out: Pixels | None = None) -> Pixels:
         """Render frame ``index``.
@@ -126,7 +133,7 @@ class Line:
         seen = [
             (number * DEFECT_IDS_PER_BOARD + k, defect, number * BOARD_PITCH_PX - left)
             for number in self.boards_in(index)
-            for k, defect in enumerate(self.board(number).defects)
+            for k, defect in enumerate(self._defects_on(number))
         ]
         return _frame_truth(seen)
 
@@ -140,7 +147,7 @@ class Line:
         found = [
             self._physical(number, k, defect)
             for number in range(first_board, last_board)
-            for k, defect in enumerate(self.board(number).defects)
+            for k, defect in enumerate(self._defects_on(number))
         ]
         return tuple(
             d

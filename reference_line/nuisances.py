@@ -126,4 +126,4 @@ def _dust_colour(rng: np.random.Generator, texture: Texture, centre: Vector) -> 
         return np.full(3, level) + tint
     x, y = (int(v) for v in centre)
     under = texture[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).mean(axis=0)
-    return np.clip(under * factor + tint, 8.0, 225.0)
+    return np.asarray(np.clip(under * factor + tint, 8.0, 225.0), dtype=np.float64)

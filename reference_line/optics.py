@@ -1,8 +1,8 @@
 """The camera: what the lens and the motion do to artwork, and what the sensor does to a frame.
 
 Lens blur, motion blur and skew act on a board once, when its texture is made.  Illumination, black
-level and noise act on every frame and must stay cheap: a sub-pixel shift, one multiplication and one
-saturating addition.
+level and noise act on every frame and must stay cheap: a sub-pixel shift, one multiplication and
+one saturating addition.
 """
 
 from __future__ import annotations
@@ -93,13 +93,11 @@ class Camera:
         flicker = 1.0 + 0.015 * float(rng.uniform(-1, 1))
         cv2.addWeighted(strip[:, :-1], 1.0 - fraction, strip[:, 1:], fraction, 0.0, self._shifted)
         cv2.multiply(self._shifted, self._gain, self._shifted, flicker / 255.0)
-        cv2.add(
-            self._shifted, self._noise[dy : dy + FRAME_HEIGHT, dx : dx + FRAME_WIDTH], dst=out
-        )
+        cv2.add(self._shifted, self._noise[dy : dy + FRAME_HEIGHT, dx : dx + FRAME_WIDTH], dst=out)
 
 
 def _illumination(rng: np.random.Generator) -> Pixels:
-    """Return the gain of each pixel in 1/255, (FRAME_HEIGHT, FRAME_WIDTH, 3): slope and fall-off."""
+    """Return each pixel's gain in 1/255, (FRAME_HEIGHT, FRAME_WIDTH, 3): slope and fall-off."""
     y, x = np.mgrid[-1.0 : 1.0 : FRAME_HEIGHT * 1j, -1.0 : 1.0 : FRAME_WIDTH * 1j]
     angle = rng.uniform(0, 2 * np.pi)
     slope = rng.uniform(0.05, 0.16) * (np.cos(angle) * x + np.sin(angle) * y)
@@ -108,4 +106,4 @@ def _illumination(rng: np.random.Generator) -> Pixels:
     gain = 0.9 + slope - falloff
     gain = np.clip(gain / gain.max(), 0.3, 1.0) * 255.0
     tint = 1.0 - rng.uniform(0.0, 0.05, 3)
-    return np.clip(np.rint(gain[:, :, None] * tint), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(gain[:, :, None] * tint), 0, 255), dtype=np.uint8)

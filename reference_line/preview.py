@@ -32,9 +32,7 @@ def draw_truth(pixels: Pixels, truth: FrameTruth) -> Pixels:
 
 def downscale(pixels: Pixels) -> Pixels:
     """Return the 416x312 picture that an edge model sees: halved by area, then linear."""
-    half = cv2.resize(
-        pixels, (FRAME_WIDTH // 2, FRAME_HEIGHT // 2), interpolation=cv2.INTER_AREA
-    )
+    half = cv2.resize(pixels, (FRAME_WIDTH // 2, FRAME_HEIGHT // 2), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(half, (416, 312), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
