@@ -22,6 +22,7 @@ import json
 import shutil
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,9 +143,14 @@ class Bundle:
         read = _Reader(path)
         raw_manifest = read(_MANIFEST)
         manifest = _parse(raw_manifest, Manifest, f"{path}/{_MANIFEST}")
+        if set(manifest.files) != set(_MEMBERS):
+            raise IntegrityError(
+                f"{path}: {_MANIFEST} lists {sorted(manifest.files)}, not {sorted(_MEMBERS)}",
+                remedy="Build the bundle again",
+            )
         members = {name: read(name) for name in _MEMBERS}
         for name, data in members.items():
-            if hashlib.sha256(data).hexdigest() != manifest.files.get(name):
+            if hashlib.sha256(data).hexdigest() != manifest.files[name]:
                 raise IntegrityError(
                     f"{path}: {name} differs from the digest in {_MANIFEST}",
                     remedy="The bundle was damaged or altered; install it again",
@@ -152,25 +158,10 @@ class Bundle:
         calibration = _parse(members[_CALIBRATION], Calibration, f"{path}/{_CALIBRATION}")
         thresholds = _parse(members[_THRESHOLDS], Thresholds, f"{path}/{_THRESHOLDS}")
         expected = _parse(members[_SMOKE_EXPECTED], _Expected, f"{path}/{_SMOKE_EXPECTED}")
-        pixels = cv2.imdecode(np.frombuffer(members[_SMOKE_INPUT], np.uint8), cv2.IMREAD_COLOR)
-        if pixels is None:
-            raise IntegrityError(f"{path}: {_SMOKE_INPUT} is no PNG", remedy="Build it again")
         _check_names(path, manifest, calibration, thresholds)
+        smoke = _smoke(path, members[_SMOKE_INPUT], expected, len(manifest.labels))
         info = {name: value for name, value in manifest if name in BundleInfo.model_fields}
-        bundle = Bundle(
-            BundleInfo(**info),
-            members[_MODEL],
-            calibration,
-            thresholds,
-            Smoke(
-                np.asarray(pixels, np.uint8),
-                Detections(
-                    np.array(expected.boxes, np.float32).reshape(-1, 4),
-                    np.array(expected.scores, np.float32),
-                    np.array(expected.class_ids, np.int32),
-                ),
-            ),
-        )
+        bundle = Bundle(BundleInfo(**info), members[_MODEL], calibration, thresholds, smoke)
         # The digest is of the bytes that were read, which another writer may have laid out anew.
         bundle.__dict__["digest"] = hashlib.sha256(raw_manifest).hexdigest()
         return bundle
@@ -184,7 +175,7 @@ def _to_json(value: pydantic.BaseModel) -> bytes:
 def _parse(data: bytes, model: type[SettingsT], origin: str) -> SettingsT:
     try:
         return parse_settings(json.loads(data), model, origin=origin)
-    except (ValueError, HardcaseError) as error:
+    except (ValueError, RecursionError, HardcaseError) as error:
         raise IntegrityError(
             f"{origin} is not what it should be: {error}", remedy="Build the bundle again"
         ) from error
@@ -200,6 +191,30 @@ def _check_names(
             f"{sorted(unknown)}, which the manifest does not list",
             remedy="Build the bundle again",
         )
+
+
+def _smoke(path: Path, png: bytes, expected: _Expected, classes: int) -> Smoke:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise IntegrityError(f"{path}: {_SMOKE_INPUT} is no image", remedy="Build it again")
+    count = len(expected.boxes)
+    known = all(0 <= class_id < classes for class_id in expected.class_ids)
+    if not known or not count == len(expected.scores) == len(expected.class_ids):
+        raise IntegrityError(
+            f"{path}: {_SMOKE_EXPECTED} has lists of different lengths or unknown classes",
+            remedy="Build the bundle again",
+        )
+    return Smoke(
+        np.asarray(pixels, np.uint8),
+        Detections(
+            np.array(expected.boxes, np.float32).reshape(-1, 4),
+            np.array(expected.scores, np.float32),
+            np.array(expected.class_ids, np.int32),
+        ),
+    )
 
 
 def _zip(members: dict[str, bytes]) -> bytes:
@@ -230,15 +245,21 @@ class _Reader:
         try:
             if self._path.is_dir():
                 member = self._path / name
-                if member.stat().st_size > _MEMBER_BYTES_MAX:
-                    raise IntegrityError(f"{self._path}: {name} is larger than a bundle may be")
+                self._check_size(name, member.stat().st_size)
                 return member.read_bytes()
             with zipfile.ZipFile(self._path) as archive:
-                if archive.getinfo(name).file_size > _MEMBER_BYTES_MAX:
-                    raise IntegrityError(f"{self._path}: {name} is larger than a bundle may be")
+                self._check_size(name, archive.getinfo(name).file_size)
                 return archive.read(name)
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            # A RuntimeError is an encrypted member, or one packed by a method unknown here.
             raise IntegrityError(
                 f"{self._path}: the member {name} is missing or unreadable: {error}",
                 remedy="The bundle is incomplete; install it again",
             ) from error
+
+    def _check_size(self, name: str, size: int) -> None:
+        if size > _MEMBER_BYTES_MAX:
+            raise IntegrityError(
+                f"{self._path}: {name} has {size} bytes, more than a bundle may",
+                remedy="Check where the bundle comes from",
+            )

@@ -15,15 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from foundation.errors import IntegrityError
+from foundation.errors import IntegrityError, RejectedError, RejectReason
 from foundation.frames import Boxes, Detections
-from foundation.manifest import (
-    BundleInfo,
-    GridOutputs,
-    Postprocess,
-    YoloxOutputs,
-)
-from foundation.session import TensorInfo
+from foundation.manifest import BundleInfo, GridOutputs, Postprocess, YoloxOutputs
 
 Array = npt.NDArray[Any]
 # Enough for the densest scenes; a lower floor than a model deserves must not stall a frame.
@@ -41,6 +35,10 @@ def decode(outputs: Mapping[str, Array], position: int, info: BundleInfo) -> Det
 
     Returns:
         Detections with raw scores, boxes in model input pixels.
+
+    Raises:
+        RejectedError: a score or a box is not a finite number; that is a failure of the model,
+            not an empty scene.
     """
     spec, floor = info.outputs, info.postprocess.score_floor
     if isinstance(spec, GridOutputs):
@@ -59,9 +57,11 @@ def suppress(candidates: Detections, postprocess: Postprocess) -> Detections:
     """Class-wise greedy non-maximum suppression, best first."""
     if len(candidates) == 0:
         return candidates
-    # Rows of x y width height, as OpenCV wants them.
+    # Rows of x y width height, as OpenCV wants them. It keeps classes apart by moving each past the
+    # largest coordinate, which suffices only where no coordinate is negative.
     rows = candidates.boxes.copy()
     rows[:, 2:] -= rows[:, :2]
+    rows[:, :2] -= rows[:, :2].min(axis=0)
     # Its type stub knows lists only; arrays pass without a copy per element.
     arrays: tuple[Any, Any, Any] = (rows, candidates.scores, candidates.class_ids)
     kept = cv2.dnn.NMSBoxesBatched(*arrays, 0.0, postprocess.nms_iou)
@@ -70,23 +70,40 @@ def suppress(candidates: Detections, postprocess: Postprocess) -> Detections:
     return candidates.take(order[: postprocess.detections_max])
 
 
-def check_outputs(outputs: tuple[TensorInfo, ...], info: BundleInfo) -> None:
-    """Compares a graph's outputs with what the manifest says of them.
+def check_outputs(outputs: Mapping[str, Array], info: BundleInfo) -> None:
+    """Compares the outputs of one run with what the manifest says of them.
 
     Raises:
-        IntegrityError: an output is missing, or its classes are not as many as the labels.
+        IntegrityError: an output is missing, its layout is not that of the family, or its classes
+            are not as many as the labels.
     """
-    found = {tensor.name: tensor for tensor in outputs}
     spec = info.outputs
-    names = (spec.heatmap, spec.box) if isinstance(spec, GridOutputs) else (spec.name,)
-    for name in names:
-        if name not in found:
-            raise IntegrityError(
-                f"Bundle {info.name}: the model has no output {name!r}, only {sorted(found)}",
-                remedy="Correct the outputs in the manifest and build the bundle again",
+    if isinstance(spec, GridOutputs):
+        heatmap, box = (_output(outputs, name, 4, info) for name in (spec.heatmap, spec.box))
+        classes = heatmap.shape[1]
+        fits = box.shape[1:] == (4, *heatmap.shape[2:]) and all(
+            abs(cells * spec.stride - side) < spec.stride
+            for cells, side in zip(
+                heatmap.shape[2:], (info.input.height, info.input.width), strict=True
             )
-    classes = _classes_of(found, info)
-    if classes is not None and classes != len(info.labels):
+        )
+    elif isinstance(spec, YoloxOutputs):
+        rows = _output(outputs, spec.name, 3, info)
+        classes = rows.shape[2] - 5
+        grid = _yolox_grid(info.input.width, info.input.height, spec.strides)
+        fits = rows.shape[1] == len(grid)
+    else:
+        columns = _output(outputs, spec.name, 3, info)
+        classes = columns.shape[1] - 4
+        fits = True
+    if not fits:
+        raise IntegrityError(
+            f"Bundle {info.name}: outputs of the shapes "
+            f"{ {name: array.shape for name, array in outputs.items()} } are not those of family "
+            f"{spec.family} for input of {info.input.width}x{info.input.height}",
+            remedy="Correct the family or its strides in the manifest and build the bundle again",
+        )
+    if classes != len(info.labels):
         raise IntegrityError(
             f"Bundle {info.name}: the model tells {classes} classes apart, "
             f"but there are {len(info.labels)} labels",
@@ -94,28 +111,25 @@ def check_outputs(outputs: tuple[TensorInfo, ...], info: BundleInfo) -> None:
         )
 
 
-def _classes_of(found: Mapping[str, TensorInfo], info: BundleInfo) -> int | None:
-    """How many classes the graph's outputs speak of; None where the shape does not tell."""
-    spec = info.outputs
-    if isinstance(spec, GridOutputs):
-        shape, axis, other = found[spec.heatmap].shape, 1, 0
-    elif isinstance(spec, YoloxOutputs):
-        shape, axis, other = found[spec.name].shape, 2, 5
-    else:
-        shape, axis, other = found[spec.name].shape, 1, 4
-    if len(shape) <= axis:
+def _output(outputs: Mapping[str, Array], name: str, axes: int, info: BundleInfo) -> Array:
+    if name not in outputs:
         raise IntegrityError(
-            f"Bundle {info.name}: the output has the shape {shape}, "
-            f"which is not that of family {spec.family}",
+            f"Bundle {info.name}: the model has no output {name!r}, only {sorted(outputs)}",
+            remedy="Correct the outputs in the manifest and build the bundle again",
+        )
+    array = outputs[name]
+    if array.ndim != axes or array.dtype.kind != "f":
+        raise IntegrityError(
+            f"Bundle {info.name}: the output {name!r} is {array.dtype} {array.shape}, "
+            f"but family {info.outputs.family} has floats with {axes} axes",
             remedy="Correct the family in the manifest and build the bundle again",
         )
-    size = shape[axis]
-    return None if size is None else size - other
+    return array
 
 
 def _decode_grid(heatmap: Array, box: Array, stride: int, floor: float) -> Detections:
     """(classes, h, w) logits and (4, h, w) distances in strides."""
-    logits = heatmap.reshape(-1)
+    logits = _finite(heatmap).reshape(-1)
     chosen = np.flatnonzero(logits > math.log(floor / (1.0 - floor)))
     chosen = _best(chosen, logits)
     cells = heatmap.shape[1] * heatmap.shape[2]
@@ -145,7 +159,8 @@ def _decode_yolox(rows: Array, grid: Array, postprocess: Postprocess) -> Detecti
     cells, class_ids, scores = _candidates(rows[:, 5:] * rows[:, 4:5], postprocess)
     column_row, stride = grid[cells, :2], grid[cells, 2:]
     center = (rows[cells, 0:2] + column_row) * stride
-    half = np.exp(rows[cells, 2:4]) * stride * 0.5
+    with np.errstate(over="ignore"):  # an infinite size is found below
+        half = np.exp(rows[cells, 2:4]) * stride * 0.5
     return _detections(np.concatenate([center - half, center + half], axis=1), scores, class_ids)
 
 
@@ -158,6 +173,7 @@ def _decode_yolov8(columns: Array, postprocess: Postprocess) -> Detections:
 
 def _candidates(scores: Array, postprocess: Postprocess) -> tuple[Array, Array, Array]:
     """Cells, classes and scores above the floor out of (cells, classes)."""
+    _finite(scores)
     if postprocess.multi_label:
         cells, class_ids = np.nonzero(scores > postprocess.score_floor)
         found = scores[cells, class_ids]
@@ -193,7 +209,18 @@ def _best(
 
 def _detections(boxes: Boxes, scores: Array, class_ids: Array) -> Detections:
     return Detections(
-        np.asarray(boxes, np.float32),
+        _finite(np.asarray(boxes, np.float32)),
         np.asarray(scores, np.float32),
         np.asarray(class_ids, np.int32),
     )
+
+
+def _finite(values: Array) -> Array:
+    # NaN compares false with every floor and would look like a place where nothing is.
+    if not np.isfinite(values).all():
+        raise RejectedError(
+            "The model put out scores or boxes that are not finite numbers",
+            reason=RejectReason.INFERENCE_FAILED,
+            remedy="Check its bundle; another runtime or provider may compute it wrongly",
+        )
+    return values

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pydantic
 
 from foundation.escalations import Region
 from foundation.frames import Boxes, Pixels
@@ -48,9 +50,9 @@ class LetterboxSpec(Settings):
 
     kind: ResizeKind = ResizeKind.LETTERBOX
     anchor: Anchor = Anchor.TOP_LEFT
-    pad_value: int = 114
+    pad_value: Annotated[int, pydantic.Field(ge=0, le=255)] = 114
     interpolation: Interpolation = Interpolation.LINEAR
-    scale_max: float = 1e9
+    scale_max: Annotated[float, pydantic.Field(gt=0)] = 1e9
     """Largest enlargement. Beyond about 2 a detector gains nothing from interpolated pixels."""
 
 

@@ -109,7 +109,7 @@ class BundleInfo(Settings):
     outputs: Outputs
     postprocess: Postprocess
     opset: int
-    runtime_min: str
+    runtime_min: Annotated[str, pydantic.Field(pattern=r"^\d+\.\d+(\.\d+)?$")]
     """Oldest ONNX Runtime that may run it."""
     model_card: ModelCard = ModelCard()
 
@@ -130,6 +130,17 @@ class Calibration(Settings):
     """
 
     knots: Mapping[str, tuple[tuple[float, float], ...]] = pydantic.Field(default_factory=dict)
+
+    @pydantic.field_validator("knots")
+    @classmethod
+    def _are_monotone(
+        cls, knots: Mapping[str, tuple[tuple[float, float], ...]]
+    ) -> Mapping[str, tuple[tuple[float, float], ...]]:
+        for label, pairs in knots.items():
+            for values in zip(*pairs, strict=True):
+                if list(values) != sorted(values) or values[0] < 0 or values[-1] > 1:
+                    raise ValueError(f"the knots of {label!r} must rise within 0..1")
+        return knots
 
     def apply(self, detections: Detections, labels: tuple[str, ...]) -> Scores:
         """Calibrated scores (N,) float32 of detections with raw scores."""
@@ -160,6 +171,12 @@ class ClassThresholds(Settings):
     escalate_low: Annotated[float, pydantic.Field(ge=0, le=1)]
     escalate_high: Annotated[float, pydantic.Field(ge=0, le=1)]
     """Between low and high the edge is not sure."""
+
+    @pydantic.model_validator(mode="after")
+    def _band_is_a_band(self) -> ClassThresholds:
+        if self.escalate_low > self.escalate_high:
+            raise ValueError("escalate_low must not be above escalate_high")
+        return self
 
 
 class Thresholds(Settings):

@@ -118,7 +118,7 @@ class ModelSession:
         options.log_severity_level = 3
         # A spinning pool burns a core between frames to save microseconds within one.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if tuple(providers) != CPU_PROVIDERS:
+        if not set(CPU_PROVIDERS) & set(providers):
             # An accelerator that quietly leaves work to the CPU is a failure, not a fallback.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
@@ -156,6 +156,12 @@ class ModelSession:
             tensor.name: np.ascontiguousarray(array)
             for tensor, array in zip(self.outputs, found, strict=True)
         }
+        for name, array in outputs.items():
+            if array.shape[:1] != shape[:1]:
+                raise IntegrityError(
+                    f"The model answers {shape[0]} images with {name!r} of shape {array.shape}",
+                    remedy="Export it so that the first axis of every output is the batch",
+                )
         binding = self._session.io_binding()
         binding.bind_input(
             self.input.name, "cpu", 0, input_array.dtype, shape, input_array.ctypes.data

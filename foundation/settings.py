@@ -1,8 +1,9 @@
 """Settings: one YAML file per service, validated into frozen values.
 
-Unknown keys are fatal and answered with the file, the key and the nearest valid key. `${NAME}` in a
-value is replaced from the environment, `${NAME:-default}` with a default. Secrets are given by file
-path only, never by value.
+Unknown keys are fatal and answered with the file, the key and the nearest valid key; so is a key
+that is given twice. `${NAME}` in a value is replaced from the environment, `${NAME:-default}` with
+a default; what is put in is text and never YAML, and becomes a number where the field is one.
+Secrets are given by file path only, never by value.
 """
 
 from __future__ import annotations
@@ -22,6 +23,19 @@ from foundation.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _FILE_BYTES_MAX = 1 << 20
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as usual, but a key that is given twice is an error instead of a silent choice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 class Settings(pydantic.BaseModel):
@@ -49,14 +63,14 @@ def load_settings(path: Path, model: type[SettingsT]) -> SettingsT:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read settings from {path}: {error}", remedy=remedy) from error
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        # Derived from SafeLoader: it builds plain values only.
+        document = yaml.load(text, _Loader)  # noqa: S506
+        document = _substitute({} if document is None else document, str(path), ())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}", remedy="Mend that line") from error
-    if document is None:
-        document = {}
     if not isinstance(document, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values", remedy=remedy)
-    return parse_settings(_substitute(document, str(path)), model, origin=str(path))
+    return parse_settings(document, model, origin=str(path))
 
 
 def parse_settings(document: Any, model: type[SettingsT], *, origin: str) -> SettingsT:
@@ -74,25 +88,31 @@ def parse_settings(document: Any, model: type[SettingsT], *, origin: str) -> Set
         ) from error
 
 
-def _substitute(value: Any, origin: str) -> Any:
+def _substitute(value: Any, origin: str, location: tuple[object, ...]) -> Any:
     if isinstance(value, Mapping):
-        return {key: _substitute(item, origin) for key, item in value.items()}
+        return {key: _substitute(item, origin, (*location, key)) for key, item in value.items()}
     if isinstance(value, list):
-        return [_substitute(item, origin) for item in value]
+        return [_substitute(item, origin, (*location, i)) for i, item in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:
         return value
+    key = ".".join(map(str, location))
+    if "${" in _VARIABLE.sub("", value):
+        raise ConfigError(
+            f"{origin}: key '{key}': {value!r} is no reference to an environment variable",
+            remedy="Write ${NAME} or ${NAME:-default}",
+        )
 
     def replace(match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(2)
         found = os.environ.get(name, default)
         if found is None:
             raise ConfigError(
-                f"{origin}: environment variable {name} is not set",
+                f"{origin}: key '{key}': environment variable {name} is not set",
                 remedy=f"Set it, or write ${{{name}:-default}}",
             )
         return found
 
-    return yaml.safe_load(_VARIABLE.sub(replace, value))
+    return _VARIABLE.sub(replace, value)
 
 
 def _describe(problem: Any, model: type[pydantic.BaseModel]) -> str:

@@ -112,6 +112,9 @@ async def run_thread(
         error: BaseException | None = None
         try:
             target()
+        except StopIteration as raised:
+            error = RuntimeError(f"thread {name} ran past the end of an iterator")
+            error.__cause__ = raised  # a future refuses StopIteration itself
         except BaseException as raised:
             error = raised
         try:

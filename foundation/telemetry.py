@@ -12,15 +12,15 @@ import importlib.metadata
 import json
 import platform
 import threading
-import time
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from types import TracebackType
 from typing import Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import prometheus_client
 
+from foundation.clock import Clock, SystemClock, elapsed_s
 from foundation.errors import ConfigError
 
 _BEAT_INTERVAL_S = 0.5
@@ -53,13 +53,20 @@ class TelemetryServer:
     """
 
     def __init__(
-        self, host: str, port: int, registry: prometheus_client.CollectorRegistry, ready: Readiness
+        self,
+        host: str,
+        port: int,
+        registry: prometheus_client.CollectorRegistry,
+        ready: Readiness,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self._host = host
         self.port = port
         self._ready = ready
         self._metrics: Callable[..., Iterable[bytes]] = prometheus_client.make_wsgi_app(registry)
-        self._beat_at = time.monotonic()
+        self._clock: Clock = clock or SystemClock()
+        self._beat_at_ns = self._clock.now_ns()
         self._server: WSGIServer | None = None
         self._heart: asyncio.Task[None] | None = None
 
@@ -92,7 +99,7 @@ class TelemetryServer:
 
     async def _beat(self) -> None:
         while True:
-            self._beat_at = time.monotonic()
+            self._beat_at_ns = self._clock.now_ns()
             await asyncio.sleep(_BEAT_INTERVAL_S)
 
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
@@ -100,7 +107,7 @@ class TelemetryServer:
         if path == "/metrics":
             return self._metrics(environ, start)
         if path == "/healthz":
-            age_s = time.monotonic() - self._beat_at
+            age_s = elapsed_s(self._beat_at_ns, self._clock.now_ns())
             return _reply(start, age_s < _BEAT_AGE_MAX_S, {"last_beat_s": round(age_s, 3)})
         if path == "/readyz":
             missing = self._ready.missing()
@@ -128,6 +135,12 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     # A second process on the same port must fail and say so, instead of sharing it unnoticed.
     allow_reuse_port = False
+
+    def server_bind(self) -> None:
+        """Binds without asking DNS for the host's name, which blocks where there is no network."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
 
 
 class _Handler(WSGIRequestHandler):

@@ -40,6 +40,7 @@ ID_LENGTH_MAX = 64
 _TEXT_LENGTH_MAX = 256
 _BOXES_MAX = 1000
 _DEFAULT_RETRY_AFTER_S = 1.0
+_DURATION_S_MAX = 86_400.0
 
 _ENCODINGS = {
     Encoding.JPEG: pb.ENCODING_JPEG,
@@ -167,7 +168,7 @@ def verdict_from_proto(message: pb.Verdict) -> Verdict:
         case "answer":
             outcome = Answer(_boxes_from_proto(message.answer.detections))
         case "shed":
-            outcome = Shed(max(0.0, message.shed.retry_after_s))
+            outcome = Shed(_duration_s(message.shed.retry_after_s))
         case "expired":
             outcome = Expired()
         case "rejection":
@@ -179,8 +180,8 @@ def verdict_from_proto(message: pb.Verdict) -> Verdict:
         escalation_id=message.escalation_id,
         outcome=outcome,
         cloud_bundle_digest=message.cloud_bundle_digest,
-        queued_s=message.queued_s,
-        inference_s=message.inference_s,
+        queued_s=_duration_s(message.queued_s),
+        inference_s=_duration_s(message.inference_s),
     )
 
 
@@ -248,6 +249,11 @@ def _malformed(what: str) -> RejectedError:
     return RejectedError(f"The message is malformed: {what}", reason=RejectReason.MALFORMED)
 
 
+def _duration_s(value: float) -> float:
+    """A duration that can be reckoned with, whatever the other side wrote; NaN becomes 0."""
+    return min(max(0.0, value), _DURATION_S_MAX)
+
+
 def _boxes_to_proto(boxes: LabelledBoxes) -> list[pb.Detection]:
     rows = zip(boxes.boxes.tolist(), boxes.scores.tolist(), boxes.labels, strict=True)
     return [
@@ -264,6 +270,7 @@ def _boxes_from_proto(messages: Iterable[pb.Detection]) -> LabelledBoxes:
         [(d.box.x1, d.box.y1, d.box.x2, d.box.y2) for d in detections], np.float32
     ).reshape(-1, 4)
     scores = np.array([d.score for d in detections], np.float32)
-    if not (np.isfinite(boxes).all() and ((scores >= 0) & (scores <= 1)).all()):
-        raise _malformed("a box is not finite or a score is not in 0..1")
+    ordered = (boxes[:, :2] <= boxes[:, 2:]).all() and np.isfinite(boxes).all()
+    if not (ordered and ((scores >= 0) & (scores <= 1)).all()):
+        raise _malformed("a box is inverted or not finite, or a score is not in 0..1")
     return LabelledBoxes(boxes, scores, tuple(d.label for d in detections))
