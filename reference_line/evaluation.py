@@ -135,12 +135,23 @@ class TruthSource(Protocol):
         ...
 
 
-def edge_claims(tracks: Iterable[TrackRecord], thresholds: Thresholds) -> list[Claim]:
-    """What the edge alone would have reported, by its own bundle's thresholds."""
+def edge_claims(
+    tracks: Iterable[TrackRecord], thresholds: Thresholds, *, detections_min: int
+) -> list[Claim]:
+    """What the edge alone would have reported, by its own bundle's thresholds.
+
+    Args:
+        tracks: of a run, in which the cloud may have been asked.
+        thresholds: of the edge bundle.
+        detections_min: what the tracker asks for before it stands by a track; below it the track
+            is known only because the cloud added it.
+    """
     return [
         Claim(track.track_id, edge.label, edge.score, edge.box, edge.sequence)
         for track in tracks
-        if (edge := track.edge) is not None and edge.score >= thresholds.of(edge.label).report
+        if (edge := track.edge) is not None
+        and track.detections >= detections_min
+        and edge.score >= thresholds.of(edge.label).report
     ]
 
 

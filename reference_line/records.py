@@ -35,17 +35,23 @@ class Published:
     score: float
     box: Box
     source: str
+    reported: bool
     refuted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class FrameRecord:
-    """One captured frame and how it ended; `latency_s` is from capture to publication."""
+    """One captured frame and how it ended.
+
+    Attributes:
+        latency_s: from capture to publication.
+        tracks: empty also for a frame about which nothing is known, such as a dropped one.
+    """
 
     sequence: int
     captured_at_ns: int
     outcome: str
-    latency_s: float | None
+    latency_s: float
     tracks: tuple[Published, ...]
 
 
@@ -56,10 +62,12 @@ class CorrectionRecord:
     track_id: int
     escalation_id: str
     effect: str
+    reason: str
+    sequence: int
     captured_at_ns: int
     verdict_latency_s: float
-    edge_label: str | None
-    cloud_label: str | None
+    edge: Opinion | None
+    cloud: Opinion | None
     track_ended: bool
 
 
@@ -77,6 +85,7 @@ class TrackRecord:
     """A track that has ended: both opinions, and what stands in the end.
 
     Attributes:
+        detections: frames in which the edge's model saw it.
         edge: the edge's best opinion; None for an object that only the cloud saw.
         cloud: the cloud's opinion; None where it was not asked, or saw nothing.
         final_label: what stands; None for a track that the cloud refuted.
@@ -88,6 +97,7 @@ class TrackRecord:
     revision: int
     first_sequence: int
     last_sequence: int
+    detections: int
     edge: Opinion | None
     cloud: Opinion | None
     final_label: str | None
@@ -155,12 +165,11 @@ def read_records(lines: Iterable[str]) -> RunRecords:
 
 
 def _frame(document: Mapping[str, Any]) -> FrameRecord:
-    latency = document.get("latency_s")
     return FrameRecord(
         int(document["sequence"]),
         int(document["captured_at_ns"]),
         str(document["outcome"]),
-        None if latency is None else float(latency),
+        float(document["latency_s"]),
         tuple(
             Published(
                 int(track["track_id"]),
@@ -168,7 +177,8 @@ def _frame(document: Mapping[str, Any]) -> FrameRecord:
                 float(track["score"]),
                 _box(track["box"]),
                 str(track["source"]),
-                bool(track.get("refuted", False)),
+                bool(track["reported"]),
+                bool(track["refuted"]),
             )
             for track in document.get("tracks") or ()
         ),
@@ -176,15 +186,17 @@ def _frame(document: Mapping[str, Any]) -> FrameRecord:
 
 
 def _correction(document: Mapping[str, Any]) -> CorrectionRecord:
-    edge, cloud = document.get("edge"), document.get("cloud")
+    sequence = int(document["sequence"])
     return CorrectionRecord(
         int(document["track_id"]),
         str(document["escalation_id"]),
         str(document["effect"]),
+        str(document["reason"]),
+        sequence,
         int(document["captured_at_ns"]),
         float(document["verdict_latency_s"]),
-        None if edge is None else str(edge["label"]),
-        None if cloud is None else str(cloud["label"]),
+        _opinion(document.get("edge"), sequence),
+        _opinion(document.get("cloud"), sequence),
         bool(document["track_ended"]),
     )
 
@@ -196,6 +208,7 @@ def _track(document: Mapping[str, Any]) -> TrackRecord:
         int(document.get("revision", 0)),
         int(document["first_sequence"]),
         int(document["last_sequence"]),
+        int(document["detections"]),
         _opinion(document.get("edge")),
         _opinion(document.get("cloud")),
         None if final is None else str(final["label"]),
@@ -209,14 +222,15 @@ def _track(document: Mapping[str, Any]) -> TrackRecord:
     )
 
 
-def _opinion(document: Mapping[str, Any] | None) -> Opinion | None:
+def _opinion(document: Mapping[str, Any] | None, sequence: int | None = None) -> Opinion | None:
+    """An opinion; within a correction it is about the correction's own frame."""
     if document is None:
         return None
     return Opinion(
         str(document["label"]),
         float(document["score"]),
         _box(document["box"]),
-        int(document["sequence"]),
+        int(document["sequence"]) if sequence is None else sequence,
     )
 
 

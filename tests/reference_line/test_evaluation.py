@@ -70,7 +70,7 @@ def claim(
 def track(**changes: object) -> TrackRecord:
     """A track that only the edge has an opinion about."""
     opinion = Opinion("open", 0.6, (0.0, 0.0, 12.0, 12.0), 3)
-    known = TrackRecord(1, 0, 0, 9, opinion, None, "open", 0.6, "edge", None)
+    known = TrackRecord(1, 0, 0, 9, 5, opinion, None, "open", 0.6, "edge", None)
     return dataclasses.replace(known, **changes)  # type: ignore[arg-type]
 
 
@@ -167,9 +167,10 @@ def test_perfect_claims_are_perfect(class_ids: list[int]) -> None:
 
 def test_the_edge_is_held_to_its_own_threshold() -> None:
     """Below the report threshold there is no claim; a track of the cloud's is none of the edge."""
-    tracks = [track(), track(track_id=2, edge=None)]
-    assert [one.track_id for one in edge_claims(tracks, thresholds(0.6))] == [1]
-    assert edge_claims(tracks, thresholds(0.61)) == []
+    tracks = [track(), track(track_id=2, edge=None), track(track_id=3, detections=2)]
+    claims = edge_claims(tracks, thresholds(0.6), detections_min=3)
+    assert [one.track_id for one in claims] == [1]
+    assert edge_claims(tracks, thresholds(0.61), detections_min=3) == []
 
 
 def test_final_claims_follow_the_last_word() -> None:
@@ -240,6 +241,7 @@ def test_the_last_revision_of_a_track_counts() -> None:
             "track_id": 3,
             "first_sequence": 1,
             "last_sequence": 9,
+            "detections": 4,
             "edge": opinion,
             "cloud": cloud,
             "final": final,
