@@ -1,0 +1,61 @@
+"""Puts a model and what is known about it into a bundle, with a smoke test of its own making."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foundation.bundle import Bundle, Smoke
+from foundation.detector import Detector
+from foundation.errors import ConfigError
+from foundation.frames import Detections, Pixels
+from foundation.manifest import BundleInfo, Calibration, ClassThresholds, Thresholds
+
+RUNTIME_MIN = "1.22"
+"""The oldest ONNX Runtime that the package itself admits."""
+
+_SMOKE_EXPECTED_MAX = 5
+
+
+def uncalibrated_thresholds(report: float, low: float, high: float) -> Thresholds:
+    """The same thresholds for every class."""
+    return Thresholds(default=ClassThresholds(report=report, escalate_low=low, escalate_high=high))
+
+
+def assemble(
+    info: BundleInfo,
+    model: bytes,
+    smoke_pixels: Pixels,
+    *,
+    calibration: Calibration | None = None,
+    thresholds: Thresholds | None = None,
+) -> Bundle:
+    """A bundle whose smoke test expects what its model detects here and now.
+
+    Args:
+        info: the manifest's part that an author writes.
+        model: serialized ONNX.
+        smoke_pixels: (height, width, 3) uint8 BGR that shows something the model knows.
+        calibration: fitted scores; identity where absent.
+        thresholds: decision thresholds; moderate ones where absent.
+
+    Raises:
+        IntegrityError: the model does not load, or is not what `info` says.
+        ConfigError: the model detects nothing in the smoke input.
+    """
+    moderate = uncalibrated_thresholds(0.4, 0.1, 0.7)
+    draft = Bundle(
+        info,
+        model,
+        calibration or Calibration(),
+        thresholds or moderate,
+        Smoke(smoke_pixels, Detections.empty()),
+    )
+    found = Detector.open(draft).detect(smoke_pixels)
+    if len(found) == 0:
+        raise ConfigError(
+            f"The model of {info.name} detects nothing in the smoke input",
+            remedy="Give a picture that shows something the model knows (--smoke)",
+        )
+    # Only what is sure enough to be found again on a processor that rounds otherwise.
+    sure = found.take(np.flatnonzero(found.scores >= found.scores[0] / 2)[:_SMOKE_EXPECTED_MAX])
+    return Bundle(info, model, draft.calibration, draft.thresholds, Smoke(smoke_pixels, sure))

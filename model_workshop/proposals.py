@@ -1,0 +1,103 @@
+"""Asks a crop model where a frame model proposes something, as the services do, off-line.
+
+Crops are cut by the services' own geometry and go through the uplink's codec.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from foundation.bundle import Bundle
+from foundation.decoding import suppress
+from foundation.detector import Detector
+from foundation.escalations import Encoding
+from foundation.frames import Boxes, Detections, Pixels
+from foundation.geometry import crop_region
+from foundation.images import decode_image, encode_image
+from model_workshop.datasets import Picture, Split
+from model_workshop.evaluate import detect_split, wide_open
+from model_workshop.matching import match
+
+CROP_SIDE_PX = 192
+CROP_QUALITY = 80
+PROPOSAL_FLOOR = 0.05
+_RIM_PX = 24
+"""An object nearer to a crop's edge than this is asked about again."""
+
+
+def detect_at_proposals(
+    bundle: Bundle, proposer: Bundle, split: Split, *, proposal_floor: float = PROPOSAL_FLOOR
+) -> list[Detections]:
+    """What a crop model says of every picture when asked at every proposal of a frame model.
+
+    Crops go through the uplink's codec; overlapping crops see an object once.
+    """
+    asked = detect_split(proposer, split)
+    detector = Detector.open(wide_open(bundle), batch_max=8)
+    answers = []
+    for picture, proposals in zip(split.pictures, asked, strict=True):
+        chosen = proposals.boxes[proposals.scores >= proposal_floor]
+        answers.append(_ask(detector, bundle, picture, chosen))
+    return answers
+
+
+def _ask(detector: Detector, bundle: Bundle, picture: Picture, boxes: Boxes) -> Detections:
+    pixels = picture.read()
+    crops: list[Pixels] = []
+    regions: list[tuple[int, int, int, int]] = []
+    for box in boxes:
+        if any(_inside(box, region) for region in regions):
+            continue
+        r = crop_region(
+            box,
+            margin=1.0,
+            side_min_px=CROP_SIDE_PX,
+            frame_width=picture.width,
+            frame_height=picture.height,
+        )
+        data = encode_image(pixels[r.y1 : r.y2, r.x1 : r.x2], Encoding.WEBP, CROP_QUALITY)
+        pixels_max = picture.width * picture.height
+        crops.append(decode_image(data, Encoding.WEBP, side_min_px=1, pixels_max=pixels_max))
+        regions.append((r.x1, r.y1, r.x2, r.y2))
+    parts = []
+    for found, region in zip(detector.detect_batch(crops), regions, strict=True):
+        offset = np.array([region[0], region[1]] * 2, np.float32)
+        parts.append(Detections(found.boxes + offset, found.scores, found.class_ids))
+    return _merge(parts, bundle)
+
+
+def _merge(parts: list[Detections], bundle: Bundle) -> Detections:
+    """Detections of overlapping crops, each object once."""
+    together = Detections(
+        np.concatenate([Detections.empty().boxes, *(part.boxes for part in parts)]),
+        np.concatenate([Detections.empty().scores, *(part.scores for part in parts)]),
+        np.concatenate([Detections.empty().class_ids, *(part.class_ids for part in parts)]),
+    )
+    return suppress(together, wide_open(bundle).info.postprocess)
+
+
+def _inside(box: npt.NDArray[np.float32], region: tuple[int, int, int, int]) -> bool:
+    """Whether a box lies well within a region that is asked about anyway."""
+    x1, y1, x2, y2 = region
+    return bool(
+        box[0] >= x1 + _RIM_PX
+        and box[1] >= y1 + _RIM_PX
+        and box[2] <= x2 - _RIM_PX
+        and box[3] <= y2 - _RIM_PX
+    )
+
+
+def mistaken_places(
+    proposer: Bundle, split: Split, *, per_picture: int = 4, score_min: float = 0.1
+) -> dict[int, Boxes]:
+    """Best-scored boxes by image id where a frame model sees what is not there."""
+    found = detect_split(proposer, split)
+    places = {}
+    for picture, detections in zip(split.pictures, found, strict=True):
+        truth = [(picture.boxes, picture.class_ids)]
+        wrong = ~match([detections], truth, len(split.labels)).hits & (
+            detections.scores > score_min
+        )
+        places[picture.image_id] = detections.take(np.flatnonzero(wrong)[:per_picture]).boxes
+    return places

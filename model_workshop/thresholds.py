@@ -1,0 +1,27 @@
+"""Chooses decision thresholds on calibrated scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foundation.manifest import ClassThresholds, Thresholds
+from model_workshop.matching import Matches, best_operating_point
+
+_COVERED = 0.9
+_SURE = 0.9
+
+
+def fit_thresholds(matches: Matches) -> Thresholds:
+    """Thresholds on calibrated scores, one for all classes: few objects overfit one for each.
+
+    `report` has the highest F1 in single pictures. The escalation band begins where nine tenths of
+    the objects that were found at all are above, and ends where nine in ten detections are right.
+    """
+    objects = int(matches.objects.sum())
+    report = best_operating_point(matches.scores, matches.hits, objects).threshold
+    right = np.sort(matches.scores[matches.hits])
+    low = float(right[int((1 - _COVERED) * len(right))]) if len(right) else report / 2
+    high = _SURE
+    values = sorted((min(low, report), report, max(high, report)))
+    low, report, high = (round(value, 4) for value in values)
+    return Thresholds(default=ClassThresholds(report=report, escalate_low=low, escalate_high=high))
