@@ -64,9 +64,14 @@ class LineSource:
         self._clock = clock
         self._frames_max = parameters.frames_max
         self._line = Line(parameters.seed, settings=LineSettings(speed_px=parameters.speed_px))
-        self._renderer = BoardRenderer(parameters.seed, defective=True)
+        self._renderer = BoardRenderer(parameters.seed)
         self._index = 0
         self._due_ns: int | None = None
+
+    @property
+    def renderer_process_id(self) -> int | None:
+        """The id of the process that renders the boards, None before it is started."""
+        return self._renderer.process_id
 
     def __enter__(self) -> Self:
         """Start the renderer and wait for the first boards, so that the first frames are prompt.

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-from multiprocessing import get_context
+import subprocess
+import sys
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 import cv2
@@ -20,15 +22,15 @@ _STOP_WAIT_S = 2.0
 _NICENESS = 10
 
 
-def _serve(connection: Connection, seed: int, defective: bool) -> None:
-    """Render every board number that arrives until the pipe closes."""
+def serve(connection: Connection, seed: int) -> None:
+    """Render every board number that arrives until the pipe closes; the process's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICENESS)
     cv2.setNumThreads(1)
     try:
         while True:
             number = connection.recv()
-            connection.send((number, render_board(seed, number, defective=defective)))
+            connection.send((number, render_board(seed, number)))
     except (EOFError, OSError):
         return
 
@@ -38,39 +40,42 @@ class BoardRenderer:
 
     Args:
         seed: The line's seed.
-        defective: False renders the good twins.
     """
 
-    def __init__(self, seed: int, *, defective: bool) -> None:
+    def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._defective = defective
+        self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._asked: set[int] = set()
 
+    @property
+    def process_id(self) -> int | None:
+        """The process's id, None before ``open``."""
+        return None if self._process is None else self._process.pid
+
     def open(self) -> None:
         """Start the process."""
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve,
-            args=(theirs, self._seed, self._defective),
-            name="line-boards",
-            daemon=True,
+        ours, theirs = Pipe()
+        # Not multiprocessing's own start: it would import the program that plays the line again.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._seed)],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
         )
-        self._process.start()
         theirs.close()
         self._connection = ours
 
     def close(self) -> None:
         """End the process, within a bound; does nothing when it was never started."""
-        if self._connection is None:
+        if self._connection is None or self._process is None:
             return
         self._connection.close()
         self._connection = None
-        self._process.join(_STOP_WAIT_S)
-        if self._process.is_alive():
+        try:
+            self._process.wait(_STOP_WAIT_S)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.join(_STOP_WAIT_S)
+            self._process.wait()
 
     def request(self, number: int) -> None:
         """Ask for a board once; asking again while it is under way does nothing.
@@ -112,3 +117,7 @@ def _ended() -> IntegrityError:
         "The process that renders the line's boards has ended",
         remedy="Look for its message above, and whether the machine ran out of memory",
     )
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])), int(sys.argv[2]))

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -74,7 +76,7 @@ def test_unknown_parameter_names_the_nearest() -> None:
 
 def test_renderer_makes_the_same_board_elsewhere() -> None:
     """A board from the process equals one rendered here."""
-    renderer = BoardRenderer(9, defective=True)
+    renderer = BoardRenderer(9)
     renderer.open()
     try:
         renderer.request(2)
@@ -95,9 +97,23 @@ def test_renderer_makes_the_same_board_elsewhere() -> None:
 def test_source_whose_renderer_was_killed_is_broken_not_silent() -> None:
     """When the process dies the source says so instead of standing still."""
     with open_line(settings(seed=4, speed_px=64.0), ManualClock()) as source:
-        for child in psutil.Process().children():
-            if "spawn_main" in " ".join(child.cmdline()):
-                os.kill(child.pid, signal.SIGKILL)
+        assert source.renderer_process_id is not None
+        os.kill(source.renderer_process_id, signal.SIGKILL)
         stop = threading.Event()
         with pytest.raises(IntegrityError, match="renders the line's boards has ended"):
             read_many(source, stop)
+
+
+def test_renderer_ends_with_an_owner_that_was_killed() -> None:
+    """Nothing stays behind when the process that plays the line dies without a word."""
+    program = (
+        "from reference_line.renderer import BoardRenderer; import time;"
+        "r = BoardRenderer(1); r.open(); print(r.process_id, flush=True); time.sleep(600)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    renderer = psutil.Process(int(owner.stdout.readline()))
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    assert psutil.wait_procs([renderer], timeout=60)[0] == [renderer]
