@@ -132,7 +132,7 @@ class FusionSettings(Settings):
 class EscalatorSettings(Settings):
     """The way to the cloud escalator."""
 
-    address: str = ""
+    address: str = Field(default="", pattern=r"^$|^[^\s/]+:[0-9]{1,5}$")
     """host:port; empty runs the edge alone."""
     connect_timeout_s: float = Field(default=3.0, gt=0.0, le=300.0)
     """Deadline of the first call on a new connection."""

@@ -146,6 +146,14 @@ class EscalationSink(Protocol):
         ...
 
 
+class CandidateEncoder(Protocol):
+    """Where candidates are compressed. Called from the frame lane; never blocks."""
+
+    def offer(self, candidate: Candidate) -> bool:
+        """Takes a candidate; False when there is no room for it."""
+        ...
+
+
 class Spool(Protocol):
     """Where escalations wait. Event loop only. An escalation is held until `discard`.
 

@@ -18,7 +18,7 @@ from edge_node.pipeline.inbox import Arrival, LaneInbox
 from edge_node.ports import FrameSource, ResultSink
 from edge_node.values import FrameOutcome
 from foundation.clock import Clock
-from foundation.errors import TransientError
+from foundation.errors import HardcaseError, IntegrityError, TransientError
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,11 @@ _NO_REPORT = np.zeros(0, np.float32)
 
 
 class Capture:
-    """Runs a source to its end. `run` is the body of the thread; `stop` may be called from any."""
+    """Runs a source to its end. `run` is the body of the thread; `stop` may be called from any.
+
+    Attributes:
+        failure: Why the source ended before its end, once `run` has returned; None if it did not.
+    """
 
     def __init__(
         self,
@@ -42,41 +46,43 @@ class Capture:
         self._metrics = metrics
         self._clock = clock
         self._stop = threading.Event()
+        self.failure: HardcaseError | None = None
 
     def stop(self) -> None:
         """Makes `run` return soon."""
         self._stop.set()
 
     def run(self) -> None:
-        """Reads until the source ends or `stop` is called; the source is opened by the caller.
-
-        Raises:
-            IntegrityError: The source broke; the frames before were handed over.
-        """
-        sequence = 0
-        lost_before = False
+        """Reads until the source ends, breaks, or `stop` is called; the caller has opened it."""
         try:
-            while not self._stop.is_set():
-                try:
-                    capture = self._source.read(self._stop)
-                    if capture is None:
-                        return
-                    arrival = Arrival(sequence, capture.captured_at_ns, capture.pixels)
-                    lost_before = False
-                except TransientError as error:
-                    arrival = Arrival(sequence, self._clock.now_ns(), None)
-                    if not lost_before:
-                        log.warning(
-                            "frame %d of %s is lost: %s", sequence, self._source.name, error
-                        )
-                    lost_before = True
-                sequence += 1
-                hand = self._inbox.offer if self._source.live else self._inbox.hand_over
-                displaced = hand(arrival)
-                if displaced is not None:
-                    self._give_up(displaced)
+            self._read_all()
+        except IntegrityError as error:
+            # Not raised: what came before is still to be processed in order.
+            log.error("%s", error)
+            self.failure = error
         finally:
             self._inbox.end_frames()
+
+    def _read_all(self) -> None:
+        sequence = 0
+        lost_before = False
+        while not self._stop.is_set():
+            try:
+                capture = self._source.read(self._stop)
+                if capture is None:
+                    return
+                arrival = Arrival(sequence, capture.captured_at_ns, capture.pixels)
+                lost_before = False
+            except TransientError as error:
+                arrival = Arrival(sequence, self._clock.now_ns(), None)
+                if not lost_before:
+                    log.warning("frame %d of %s is lost: %s", sequence, self._source.name, error)
+                lost_before = True
+            sequence += 1
+            hand = self._inbox.offer if self._source.live else self._inbox.hand_over
+            displaced = hand(arrival)
+            if displaced is not None:
+                self._give_up(displaced)
 
     def _give_up(self, arrival: Arrival) -> None:
         outcome = FrameOutcome.DROPPED if arrival.pixels is not None else FrameOutcome.FAILED

@@ -7,6 +7,7 @@ cloud, a disk or a pipe. Every frame that it takes ends in exactly one outcome.
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 
 import numpy as np
@@ -31,7 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class FrameLane:
-    """One camera's frames through one model. `run` is the body of the thread."""
+    """One camera's frames through one model. `run` is the body of the thread.
+
+    Attributes:
+        frames_done: Set once no further frame will be processed and so nothing more be asked.
+    """
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class FrameLane:
             window_frames=settings.deadline.cost_window_frames,
             coasts_max=settings.deadline.coasts_max,
         )
+        self.frames_done = threading.Event()
         self._frame_size = (0, 0)
         self._refused_starts = 0
 
@@ -81,6 +87,7 @@ class FrameLane:
                 self._process(work.arrival)
             if work.frames_ended and not ended and work.arrival is None:
                 ended = True
+                self.frames_done.set()
                 self._close_tracks(self._tracker.end_all())
             if work.closed:
                 self._close_tracks(self._tracker.end_all())

@@ -1,0 +1,183 @@
+"""Builds the edge node, runs it, and stops it in the order in which data flows.
+
+Threads: capture (source), frame-lane (model, tracks), encoder (crops), results (JSON lines) and
+telemetry; the escalation lane lives on the event loop. Stop order: source, frames on the way, crops
+on the way, verdicts on the way, tracks, results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+from contextlib import ExitStack
+
+import cv2
+from prometheus_client import CollectorRegistry
+
+from edge_node.adapters.encoder import CropEncoder
+from edge_node.adapters.model import BundleModel
+from edge_node.adapters.results import ResultWriter
+from edge_node.adapters.sources.registry import make_source
+from edge_node.adapters.spool import MemorySpool
+from edge_node.adapters.uplink import GrpcUplink
+from edge_node.config import EdgeSettings
+from edge_node.metrics import EdgeMetrics
+from edge_node.pipeline.capture import Capture
+from edge_node.pipeline.escalation_lane import EscalationLane
+from edge_node.pipeline.frame_lane import FrameLane
+from edge_node.pipeline.inbox import LaneInbox
+from edge_node.ports import FrameSource
+from foundation.clock import Clock, SystemClock
+from foundation.errors import HardcaseError
+from foundation.supervision import run_thread
+from foundation.telemetry import Readiness, TelemetryServer, register_process_metrics
+
+log = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL_S = 0.0005
+_FRAMES_DONE_S = 10.0
+
+
+async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
+    """Runs until the source ends or `stop` is set.
+
+    Raises:
+        ConfigError: A setting, path, port or provider is wrong.
+        IntegrityError: The bundle is not what it should be.
+        HardcaseError: The source broke on the way; what came before was processed.
+    """
+    # With the default of 5 ms a thread that computes may hold up the frame lane for that long.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    cv2.setNumThreads(1)
+    clock = SystemClock()
+    registry = CollectorRegistry()
+    register_process_metrics(registry, "edge")
+    metrics = EdgeMetrics(registry, settings.camera)
+    ready = Readiness("bundle", "source")
+    telemetry = TelemetryServer(settings.telemetry.host, settings.telemetry.port, registry, ready)
+    async with telemetry:
+        log.info("telemetry on http://%s:%d/metrics", settings.telemetry.host, telemetry.port)
+        model = await asyncio.to_thread(BundleModel.open, settings.detector)
+        info = model.bundle.info
+        metrics.bundle_info.labels(
+            camera=settings.camera,
+            model=info.name,
+            version=info.version,
+            digest=model.bundle.digest,
+        ).set(1)
+        ready.set("bundle", True)
+        log.info("bundle %s %s (%.12s)", info.name, info.version, model.bundle.digest)
+        with ExitStack() as stack:
+            writer = ResultWriter(
+                settings.results, metrics.results_dropped, metrics.stages["write"], clock
+            )
+            stack.enter_context(writer)
+            source = await asyncio.to_thread(
+                stack.enter_context, make_source(settings.source, clock)
+            )
+            node = _Node(settings, model, source, writer, metrics, clock)
+            await asyncio.to_thread(node.warm_up)
+            ready.set("source", True)
+            await node.run(stop)
+        if node.capture.failure is not None:
+            raise HardcaseError(node.capture.failure.message, remedy=node.capture.failure.remedy)
+
+
+class _Node:
+    """The parts of a running node, connected."""
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        model: BundleModel,
+        source: FrameSource,
+        writer: ResultWriter,
+        metrics: EdgeMetrics,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._clock = clock
+        self._inbox = LaneInbox()
+        self.capture = Capture(source, self._inbox, writer, metrics, clock)
+        self._encoder = CropEncoder(
+            settings.crop,
+            settings.spool.encode_queue_max,
+            site=settings.site,
+            camera=settings.camera,
+            bundle_digest=model.bundle.digest,
+            clock=clock,
+            encode_seconds=metrics.stages["encode"],
+        )
+        self._escalations: EscalationLane | None = None
+        self._uplink: GrpcUplink | None = None
+        if settings.escalator.address:
+            self._escalations = EscalationLane(
+                settings.escalator,
+                self._encoder,
+                MemorySpool(settings.spool),
+                self._inbox.post,
+                metrics,
+                clock,
+            )
+            self._uplink = GrpcUplink(settings.escalator, settings.crop.encoding, metrics, clock)
+        self._lane = FrameLane(
+            settings, model, self._inbox, writer, self._escalations, metrics, clock
+        )
+
+    def warm_up(self) -> None:
+        """Runs the model a few times, and keeps the collector away from what lives for ever."""
+        for cost_s in self._model.warm_up(self._settings.detector.warmup_frames, self._clock):
+            self._lane.seed_cost(cost_s)
+        # A full collection walks every object of every library, which takes longer than a frame.
+        gc.collect()
+        gc.freeze()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Runs until the source ends or `stop` is set, then drains."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._run(group, stop)
+        finally:
+            gc.unfreeze()
+
+    async def _run(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+        lane = group.create_task(
+            run_thread("frame-lane", self._lane.run, stop=self._inbox.close), name="frame-lane"
+        )
+        encoder = uplink = None
+        if self._escalations is not None and self._uplink is not None:
+            escalations = self._escalations
+            escalations.start()
+            encoder = group.create_task(
+                run_thread(
+                    "encoder",
+                    lambda: self._encoder.run(escalations.deliver),
+                    stop=self._encoder.close,
+                ),
+                name="encoder",
+            )
+            uplink = group.create_task(self._uplink.run(escalations), name="uplink")
+        capture = group.create_task(
+            run_thread("capture", self.capture.run, stop=self._abandon), name="capture"
+        )
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait({capture, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        self.capture.stop()
+        await capture
+        await asyncio.to_thread(self._lane.frames_done.wait, _FRAMES_DONE_S)
+        if self._escalations is not None and encoder is not None and uplink is not None:
+            await asyncio.to_thread(self._encoder.close)
+            await encoder
+            await self._escalations.drain(self._settings.drain_s)
+            uplink.cancel()
+        self._inbox.close()
+        await lane
+
+    def _abandon(self) -> None:
+        """Ends the capture thread even where it waits for a lane that is gone."""
+        self.capture.stop()
+        self._inbox.close()
