@@ -142,6 +142,7 @@ class Correction:
         """The record as the JSON object of docs/results.md."""
         edge = self.edge
         present = self.present_box
+        region = self.question.region
         return {
             "type": "correction",
             "schema": SCHEMA,
@@ -154,6 +155,7 @@ class Correction:
             "captured_at_ns": self.question.captured_at_ns,
             "verdict_latency_s": round((arrived_at_ns - self.question.captured_at_ns) / 1e9, 6),
             "reason": self.question.reason,
+            "region": [region.x1, region.y1, region.x2, region.y2],
             "edge": None if edge is None else opinion_to_json(edge.label, edge.score, edge.box),
             "cloud": self.cloud,
             "present_box": None if present is None else box_to_json(present),
