@@ -118,6 +118,10 @@ class ModelSession:
         options.log_severity_level = 3
         # A spinning pool burns a core between frames to save microseconds within one.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Weights in a file beside the process would escape the bundle's digest: no folder has any.
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", "/dev/null/none"
+        )
         if not set(CPU_PROVIDERS) & set(providers):
             # An accelerator that quietly leaves work to the CPU is a failure, not a fallback.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -126,7 +130,7 @@ class ModelSession:
         except _RUNTIME_ERRORS as error:
             raise IntegrityError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {error}",
-                remedy="Check that the file is a whole ONNX model whose opset it supports",
+                remedy="Check that it is a whole ONNX model, weights inside, whose opset it supports",
             ) from error
         inputs = [_tensor_info(node) for node in session.get_inputs()]
         if len(inputs) != 1:
