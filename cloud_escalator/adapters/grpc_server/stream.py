@@ -77,6 +77,10 @@ class EscalationStream:
                 reader = tasks.create_task(self._read(context), name="stream_reader")
                 await self._write(context)
                 reader.cancel()
+        except asyncio.CancelledError:
+            # Reading has then ended as if the client were done, which it was not.
+            self.end = StreamEnd.CUT
+            raise
         finally:
             self._ended = True
 

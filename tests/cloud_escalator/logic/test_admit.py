@@ -76,7 +76,7 @@ def test_one_large_crop_is_not_shed_for_ever() -> None:
 
 
 def test_request_that_cannot_make_it_is_shed() -> None:
-    """With 1.1 s of work ahead, a request with one second left is turned away, told for how long."""
+    """With 1.1 s to its answer, a request with one second left is told when to come back."""
     load = Load(queued=2, queued_bytes=20, running=2, running_left_s=0.1, draining=False)
     decision = admit(load, 1.0, 10, LIMITS, cost_of(0.5))
     assert decision == Refused(ShedReason.DEADLINE, 0.6)

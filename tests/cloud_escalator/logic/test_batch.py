@@ -102,9 +102,7 @@ crops = st.builds(
 def test_plan_keeps_its_promises(
     queue: list[Waiting], size_max: int, idle_wait_s: float, alone_ms: float, each_ms: float
 ) -> None:
-    """Expired is exactly what expired; what runs is in order, alive and within the size; an idle
-    model with a living crop runs or waits, and waits only as the policy allows.
-    """
+    """What runs is alive and in order; an idle model runs or waits, never longer than allowed."""
     policy = BatchPolicy(size_max, idle_wait_s)
     cost = cost_of(alone_ms, each_ms, size_max)
     plan = plan_batch(queue, NOW_NS, policy, cost)
@@ -126,9 +124,7 @@ def test_plan_keeps_its_promises(
 def test_driven_to_the_end_every_crop_ends_once(
     queue: list[Waiting], size_max: int, batch_ms: float
 ) -> None:
-    """Driving the plan with a clock runs or expires every crop exactly once, and starts no crop
-    after its deadline.
-    """
+    """Driven by a clock, every crop runs or expires once, and none starts after its deadline."""
     policy = BatchPolicy(size_max, 0.02)
     cost = cost_of(batch_ms, 0.0, size_max)
     now_ns, left, ended = NOW_NS, list(queue), 0
