@@ -130,7 +130,7 @@ class ModelSession:
         except _RUNTIME_ERRORS as error:
             raise IntegrityError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {error}",
-                remedy="Check that it is a whole ONNX model, weights inside, whose opset it supports",
+                remedy="Give a whole ONNX model, weights inside, of an opset that it supports",
             ) from error
         inputs = [_tensor_info(node) for node in session.get_inputs()]
         if len(inputs) != 1:
