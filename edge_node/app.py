@@ -59,7 +59,7 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
     telemetry = TelemetryServer(settings.telemetry.host, settings.telemetry.port, registry, ready)
     async with telemetry:
         log.info("telemetry on http://%s:%d/metrics", settings.telemetry.host, telemetry.port)
-        model = await asyncio.to_thread(BundleModel.open, settings.detector)
+        model = await asyncio.to_thread(BundleModel.open, settings)
         info = model.bundle.info
         metrics.bundle_info.labels(
             camera=settings.camera,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
-from edge_node.config import EdgeSettings, SourceSettings
+from edge_node.config import SourceSettings
 from edge_node.values import Candidate
 from foundation.clock import Clock
 from foundation.escalations import Escalation, Verdict
@@ -124,6 +124,7 @@ class EdgeModel(Protocol):
     """The edge bundle, ready to run. Called from the frame lane only."""
 
     labels: tuple[str, ...]
+    limits: ScoreLimits
 
     def detect(self, pixels: Pixels) -> Detections:
         """Detections with calibrated scores, boxes in source pixels.
@@ -131,10 +132,6 @@ class EdgeModel(Protocol):
         Raises:
             RejectedError: The model failed on this frame; the next may succeed.
         """
-        ...
-
-    def limits(self, settings: EdgeSettings) -> ScoreLimits:
-        """The bundle's thresholds, with what the settings override."""
         ...
 
 

@@ -6,11 +6,12 @@ the bundle's smoke input that it detects here what it detected where it was made
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from edge_node.config import DetectorSettings, EdgeSettings
+from edge_node.config import DetectorSettings, EdgeSettings, PolicySettings, TrackSettings
 from edge_node.ports import ScoreLimits
 from foundation.bundle import Bundle
 from foundation.clock import Clock, elapsed_s
@@ -20,31 +21,41 @@ from foundation.frames import Detections, Pixels, Scores
 
 
 class BundleModel:
-    """Owns the detector; `detect` is called from one thread."""
+    """Owns the detector; `detect` is called from one thread.
 
-    def __init__(self, bundle: Bundle, detector: Detector) -> None:
+    Attributes:
+        bundle: What runs.
+        labels: Class names by class id.
+        limits: The bundle's thresholds, with what the settings override.
+    """
+
+    def __init__(self, bundle: Bundle, detector: Detector, limits: ScoreLimits) -> None:
         self.bundle = bundle
         self.labels = bundle.labels
+        self.limits = limits
         self._detector = detector
 
     @staticmethod
-    def open(settings: DetectorSettings) -> BundleModel:
+    def open(settings: EdgeSettings) -> BundleModel:
         """Verifies, loads and proves the bundle.
 
         Raises:
-            ConfigError: There is none at the path, or a provider is missing.
+            ConfigError: There is none at the path, a provider is missing, or the settings speak
+                of labels that it does not have.
             IntegrityError: It is damaged, or does not detect here what it should.
         """
-        if not settings.bundle:
+        wanted = settings.detector
+        if not wanted.bundle:
             raise ConfigError("No edge bundle is given", remedy="Set detector.bundle or --bundle")
-        bundle = Bundle.open(Path(settings.bundle))
-        detector = Detector.open(
-            bundle,
-            intra_op_threads=settings.intra_op_threads,
-            providers=settings.providers,
-        )
-        detector.check_smoke()
-        return BundleModel(bundle, detector)
+        bundle = Bundle.open(Path(wanted.bundle))
+        limits = score_limits(bundle, settings.policy, settings.tracks)
+        _open_detector(bundle, wanted).check_smoke()
+        # Suppression compares every pair of candidates. What no track would take is left out
+        # before; since suppression goes from the best down, the rest comes out the same.
+        floor = raw_floor(bundle, limits.start * np.float32(settings.tracks.score_keep_ratio))
+        postprocess = bundle.info.postprocess.model_copy(update={"score_floor": floor})
+        raised = replace(bundle, info=bundle.info.model_copy(update={"postprocess": postprocess}))
+        return BundleModel(bundle, _open_detector(raised, wanted), limits)
 
     def detect(self, pixels: Pixels) -> Detections:
         """Detections with calibrated scores, boxes in source pixels."""
@@ -60,35 +71,59 @@ class BundleModel:
             costs.append(elapsed_s(begun_ns, clock.now_ns()))
         return costs
 
-    def limits(self, settings: EdgeSettings) -> ScoreLimits:
-        """The bundle's thresholds, with what the settings override.
 
-        Raises:
-            ConfigError: The settings speak of a label that the bundle does not have, or a band is
-                upside down.
-        """
-        policy = settings.policy
-        for label in {*policy.band_low, *policy.band_high} - set(self.labels):
+def score_limits(bundle: Bundle, policy: PolicySettings, tracks: TrackSettings) -> ScoreLimits:
+    """The bundle's thresholds, with what the settings override.
+
+    Raises:
+        ConfigError: The settings speak of a label that the bundle does not have, or a band is
+            upside down.
+    """
+    for label in sorted({*policy.band_low, *policy.band_high} - set(bundle.labels)):
+        raise ConfigError(
+            f"policy.band_low or policy.band_high names the label {label!r}, which the bundle "
+            f"{bundle.info.name} does not have",
+            remedy=f"Choose from {', '.join(bundle.labels)}",
+        )
+    report, low, high = [], [], []
+    for label in bundle.labels:
+        own = bundle.thresholds.of(label)
+        report.append(own.report)
+        low.append(policy.band_low.get(label, own.escalate_low))
+        high.append(policy.band_high.get(label, own.escalate_high))
+        if low[-1] > high[-1]:
             raise ConfigError(
-                f"policy.band_low or policy.band_high names the label {label!r}, which the bundle "
-                f"{self.bundle.info.name} does not have",
-                remedy=f"Choose from {', '.join(self.labels)}",
+                f"The escalation band of {label!r} is upside down: {low[-1]} to {high[-1]}",
+                remedy="Correct policy.band_low and policy.band_high",
             )
-        report, low, high = [], [], []
-        for label in self.labels:
-            own = self.bundle.thresholds.of(label)
-            report.append(own.report)
-            low.append(policy.band_low.get(label, own.escalate_low))
-            high.append(policy.band_high.get(label, own.escalate_high))
-            if low[-1] > high[-1]:
-                raise ConfigError(
-                    f"The escalation band of {label!r} is upside down: {low[-1]} to {high[-1]}",
-                    remedy="Correct policy.band_low and policy.band_high",
-                )
-        start = [min(pair) for pair in zip(report, low, strict=True)]
-        if settings.tracks.score_start is not None:
-            start = [settings.tracks.score_start] * len(self.labels)
-        return ScoreLimits(_scores(start), _scores(report), _scores(low), _scores(high))
+    start = [min(pair) for pair in zip(report, low, strict=True)]
+    if tracks.score_start is not None:
+        start = [tracks.score_start] * len(bundle.labels)
+    return ScoreLimits(_scores(start), _scores(report), _scores(low), _scores(high))
+
+
+def raw_floor(bundle: Bundle, keep: Scores) -> float:
+    """The largest raw score, to a thousandth, below which no class's calibrated score is kept.
+
+    Args:
+        bundle: For its calibration, and its own floor, which is never undercut.
+        keep: Calibrated score (classes,) from which a detection is of use.
+    """
+    raw = np.linspace(0.0, 0.999, 1000, dtype=np.float32)
+    no_boxes = np.zeros((len(raw), 4), np.float32)
+    floors = []
+    for class_id, wanted in enumerate(keep.tolist()):
+        detections = Detections(no_boxes, raw, np.full(len(raw), class_id, np.int32))
+        enough = bundle.calibration.apply(detections, bundle.labels) >= wanted
+        first = int(enough.argmax()) if enough.any() else len(raw) - 1
+        floors.append(float(raw[max(0, first - 1)]))
+    return max(bundle.info.postprocess.score_floor, min(floors))
+
+
+def _open_detector(bundle: Bundle, settings: DetectorSettings) -> Detector:
+    return Detector.open(
+        bundle, intra_op_threads=settings.intra_op_threads, providers=settings.providers
+    )
 
 
 def _scores(values: list[float]) -> Scores:

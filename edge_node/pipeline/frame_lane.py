@@ -56,7 +56,7 @@ class FrameLane:
         self._escalations = escalations
         self._metrics = metrics
         self._clock = clock
-        limits = model.limits(settings)
+        limits = model.limits
         self._report = limits.report
         self._tracker = Tracker(settings.tracks, limits.start)
         self._policy = Policy(settings.policy, settings.crop, limits.low, limits.high)
