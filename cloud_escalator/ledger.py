@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from cloud_escalator.logic.admit import Refused
+from cloud_escalator.logic.admit import Refused, ShedReason
 from cloud_escalator.logic.batch import Waiting
 from cloud_escalator.logic.remember import VerdictMemory
 from cloud_escalator.metrics import DuplicateState, EscalatorMetrics, ExpiryStage, RequestOutcome
@@ -68,6 +68,7 @@ class Ledger:
         self._bundle_digest = bundle_digest
         self._memory = memory
         self._metrics = metrics
+        self._sheds = {reason: metrics.sheds.labels(reason) for reason in ShedReason}
         self._open: dict[Key, Ticket] = {}
         self._numbers = 0
         self._empty = asyncio.Event()
@@ -199,4 +200,4 @@ class Ledger:
 
     def _count_shed(self, refused: Refused) -> None:
         self._metrics.requests[RequestOutcome.SHED].inc()
-        self._metrics.sheds.labels(refused.reason).inc()
+        self._sheds[refused.reason].inc()
