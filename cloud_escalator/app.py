@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -85,68 +85,62 @@ async def open_escalator(
     register_process_metrics(registry, "escalator")
     metrics = EscalatorMetrics(registry, bundle.info, bundle.digest)
     readiness = Readiness("model", "accepting")
+    host, port = split_address(settings.telemetry_listen)
+    async with (
+        TelemetryServer(host, port, registry, readiness) as telemetry,
+        _open_workers(settings, bundle) as (workers, cost),
+        asyncio.TaskGroup() as tasks,
+    ):
+        readiness.set("model", True)
+        ledger = Ledger(bundle.digest, _verdict_memory(settings), metrics)
+        reporter = Reporter(bundle.labels, bundle.calibration, bundle.thresholds)
+        pipeline = EscalationPipeline(settings, workers, ledger, cost, reporter, clock, metrics)
+        moving = tasks.create_task(pipeline.run(), name="pipeline")
+        capabilities = _capabilities(settings, bundle)
+        server = GrpcServer(settings, capabilities, pipeline.submit, ledger.reject, metrics)
+        async with server:
+            readiness.set("accepting", True)
+            yield RunningEscalator(server.port, telemetry.port)
+            readiness.set("accepting", False)
+            await server.refuse_health()
+            await pipeline.drain(settings.drain_s)
+        moving.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _open_workers(
+    settings: EscalatorSettings, bundle: Bundle
+) -> AsyncIterator[tuple[Workers, BatchCost]]:
+    """The decoding pool and the warmed-up model, and what its batches cost here."""
     wake = asyncio.Event()
     loop = asyncio.get_running_loop()
     crops: Mailbox[Future[DecodedCrop]] = Mailbox(loop, wake.set)
     batches: Mailbox[Future[BatchResult]] = Mailbox(loop, wake.set)
     # A model without a dynamic batch gains nothing from company.
     size_max = settings.batch.size_max if bundle.info.input.dynamic_batch else 1
-    host, port = split_address(settings.telemetry_listen)
-    async with contextlib.AsyncExitStack() as stack:
-        telemetry = await stack.enter_async_context(
-            TelemetryServer(host, port, registry, readiness)
-        )
-        model = await stack.enter_async_context(
-            open_inference_thread(
-                bundle,
-                intra_op_threads=settings.inference.threads,
-                providers=settings.inference.providers,
-                batch_size_max=size_max,
-                done=batches,
-            )
-        )
-        readiness.set("model", True)
-        decoder = await stack.enter_async_context(
-            DecodingPool(
-                threads=settings.decode.threads,
-                side_min_px=settings.limits.image_side_min_px,
-                pixels_max=settings.limits.image_pixels_max,
-                done=crops,
-            )
-        )
-        memory: VerdictMemory[Key, Verdict] = VerdictMemory(
-            settings.duplicates.remembered_max, after_s(0, settings.duplicates.remembered_s)
-        )
-        ledger = Ledger(bundle.digest, memory, metrics)
-        pipeline = EscalationPipeline(
-            settings,
-            Workers(decoder, model, wake),
-            ledger,
-            _known_costs(size_max, model.warm_up_s),
-            Reporter(bundle.labels, bundle.calibration, bundle.thresholds),
-            clock,
-            metrics,
-        )
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        moving = tasks.create_task(pipeline.run(), name="pipeline")
-        stack.callback(moving.cancel)
-        server = await stack.enter_async_context(
-            GrpcServer(
-                settings, _capabilities(settings, bundle), pipeline.submit, ledger.reject, metrics
-            )
-        )
-        readiness.set("accepting", True)
-        yield RunningEscalator(server.port, telemetry.port)
-        readiness.set("accepting", False)
-        await server.refuse_health()
-        await pipeline.drain(settings.drain_s)
+    model = open_inference_thread(
+        bundle,
+        intra_op_threads=settings.inference.threads,
+        providers=settings.inference.providers,
+        batch_size_max=size_max,
+        done=batches,
+    )
+    decoder = DecodingPool(
+        threads=settings.decode.threads,
+        side_min_px=settings.limits.image_side_min_px,
+        pixels_max=settings.limits.image_pixels_max,
+        done=crops,
+    )
+    async with model as inference, decoder:
+        cost = BatchCost(size_max)
+        for size, seconds in inference.warm_up_s.items():
+            cost.observe(size, seconds)
+        yield Workers(decoder, inference, wake), cost
 
 
-def _known_costs(size_max: int, warm_up_s: Mapping[int, float]) -> BatchCost:
-    cost = BatchCost(size_max)
-    for size, seconds in warm_up_s.items():
-        cost.observe(size, seconds)
-    return cost
+def _verdict_memory(settings: EscalatorSettings) -> VerdictMemory[Key, Verdict]:
+    duplicates = settings.duplicates
+    return VerdictMemory(duplicates.remembered_max, after_s(0, duplicates.remembered_s))
 
 
 def _capabilities(settings: EscalatorSettings, bundle: Bundle) -> Capabilities:
