@@ -44,27 +44,28 @@ def assign(costs: Floats, limits: Floats | float) -> tuple[Positions, Positions]
     Returns:
         Positions of rows and of columns, equally long; each position occurs at most once.
     """
+    nothing = np.zeros(0, np.intp)
     if costs.size == 0:
-        empty = np.zeros(0, np.intp)
-        return empty, empty
-    open_costs = np.where(costs <= limits, costs, np.float32(np.inf))
-    every_row = np.arange(costs.shape[0])
-    rows: list[Positions] = []
-    columns: list[Positions] = []
-    while True:
-        column_of_row = open_costs.argmin(axis=1)
-        row_of_column = open_costs.argmin(axis=0)
-        mutual = row_of_column[column_of_row] == every_row
-        mutual &= open_costs[every_row, column_of_row] < np.inf
+        return nothing, nothing
+    hopeful = costs <= limits
+    open_rows = np.flatnonzero(hopeful.any(axis=1))
+    open_columns = np.flatnonzero(hopeful[open_rows].any(axis=0))
+    left = np.where(hopeful, costs, np.float32(np.inf))[np.ix_(open_rows, open_columns)]
+    rows, columns = [nothing], [nothing]
+    while left.size:
+        every_row = np.arange(left.shape[0])
+        column_of_row = left.argmin(axis=1)
+        mutual = left.argmin(axis=0)[column_of_row] == every_row
+        mutual &= left[every_row, column_of_row] < np.inf
         row = np.flatnonzero(mutual)
         if row.size == 0:
             break
         column = column_of_row[row]
-        rows.append(row)
-        columns.append(column)
-        open_costs[row] = np.inf
-        open_costs[:, column] = np.inf
-    if not rows:
-        empty = np.zeros(0, np.intp)
-        return empty, empty
+        rows.append(open_rows[row])
+        columns.append(open_columns[column])
+        # The rest is small after the first round, so it is worth cutting out.
+        free = np.ones(left.shape[1], np.bool_)
+        free[column] = False
+        left = left[~mutual][:, free]
+        open_rows, open_columns = open_rows[~mutual], open_columns[free]
     return np.concatenate(rows), np.concatenate(columns)

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_node.config import CropSettings, PolicySettings
 from edge_node.logic.budget import SizeEstimate, TokenBucket
@@ -92,14 +91,14 @@ class Policy:
         cooling = (rows["asked_at_ns"] > 0) & (
             now_ns - rows["asked_at_ns"] < self._settings.cooldown_s * NS_PER_S
         )
-        causes = np.zeros(len(rows), np.int8)
-        causes[cooling] = Suppression.COOLDOWN
-        causes[cut] = Suppression.CUT_BY_FRAME
-        causes[~in_band] = Suppression.OUTSIDE_BAND
-        wanted = due & (causes == Suppression.NONE)
-        decisions = list(self._spend(rows, wanted, leaving, now_ns, (frame_width, frame_height)))
-        causes[wanted] = rows["suppression"][wanted]
-        self._note(rows, due & ~wanted, causes)
+        decisions = list(
+            self._spend(
+                rows, due & in_band & ~cut & ~cooling, leaving, now_ns, (frame_width, frame_height)
+            )
+        )
+        self._note(rows, np.flatnonzero(due & ~in_band), Suppression.OUTSIDE_BAND)
+        self._note(rows, np.flatnonzero(due & in_band & cut), Suppression.CUT_BY_FRAME)
+        self._note(rows, np.flatnonzero(due & in_band & ~cut & cooling), Suppression.COOLDOWN)
         return decisions
 
     def suppress_all(self, rows: Rows) -> None:
@@ -107,8 +106,7 @@ class Policy:
         self.suppressed.clear()
         due = rows["confirmed"] & (rows["suppression"] != Suppression.NO_ESCALATOR)
         if due.any():
-            due &= self._in_band(rows)
-            self._note(rows, due, np.full(len(rows), Suppression.NO_ESCALATOR, np.int8))
+            self._note(rows, np.flatnonzero(due & self._in_band(rows)), Suppression.NO_ESCALATOR)
 
     def settle(self, bytes_reserved: int, region: Region, size_bytes: int) -> None:
         """Learns the encoded size of a crop; 0 when it was never sent."""
@@ -145,21 +143,28 @@ class Policy:
             return
         width, height = frame_size
         values = rows["score"] * (1 - rows["score"])
-        for first in positions[np.argsort(-values[positions], kind="stable")].tolist():
+        ranked = positions[np.argsort(-values[positions], kind="stable")]
+        for rank, first in enumerate(ranked.tolist()):
             if rows["pending"][first]:
                 continue  # rides along with a more valuable one
-            region = crop_region(
-                rows["box"][first],
-                margin=self._crop.margin,
-                side_min_px=self._crop.side_min_px,
-                frame_width=width,
-                frame_height=height,
-            )
-            reserved = self._sizes.predict(region.width * region.height)
-            cause = self._refusal(reserved, now_ns)
+            cause = Suppression.BUDGET_REQUESTS
+            if self._requests.holds(1.0, now_ns):
+                cause = Suppression.BUDGET_BYTES
+                region = crop_region(
+                    rows["box"][first],
+                    margin=self._crop.margin,
+                    side_min_px=self._crop.side_min_px,
+                    frame_width=width,
+                    frame_height=height,
+                )
+                reserved = self._sizes.predict(region.width * region.height)
+                if self._bytes.holds(reserved, now_ns):
+                    cause = Suppression.NONE
             if cause is not Suppression.NONE:
-                self._note(rows, np.arange(len(rows)) == first, np.full(len(rows), cause, np.int8))
-                continue
+                # Nothing of less value is paid for either; the next frame asks again.
+                left = ranked[rank:][~rows["pending"][ranked[rank:]]]
+                self._note(rows, left, cause)
+                return
             self._requests.take(1.0)
             self._bytes.take(reserved)
             riders = self._riders(rows, first, region)
@@ -174,13 +179,6 @@ class Policy:
                 reserved,
             )
 
-    def _refusal(self, reserved: int, now_ns: int) -> Suppression:
-        if not self._requests.holds(1.0, now_ns):
-            return Suppression.BUDGET_REQUESTS
-        if not self._bytes.holds(reserved, now_ns):
-            return Suppression.BUDGET_BYTES
-        return Suppression.NONE
-
     def _riders(self, rows: Rows, first: int, region: Region) -> Positions:
         """Other tracks that the same crop can decide about."""
         riders = rows["confirmed"] & ~(rows["pending"] | rows["answered"] | rows["from_cloud"])
@@ -191,15 +189,12 @@ class Policy:
         riders[first] = False
         return np.flatnonzero(riders)
 
-    def _note(self, rows: Rows, at: Mask, causes: npt.NDArray[np.int8]) -> None:
-        """Counts the tracks whose cause of suppression is new."""
-        changed = at & (rows["suppression"] != causes)
-        if not changed.any():
-            return
-        rows["suppression"][changed] = causes[changed]
-        for cause, count in zip(*np.unique(causes[changed], return_counts=True), strict=True):
-            known = Suppression(int(cause))
-            self.suppressed[known] = self.suppressed.get(known, 0) + int(count)
+    def _note(self, rows: Rows, at: Positions, cause: Suppression) -> None:
+        """Counts the tracks at these positions for which this cause is new."""
+        changed = at[rows["suppression"][at] != cause]
+        if changed.size:
+            rows["suppression"][changed] = cause
+            self.suppressed[cause] = self.suppressed.get(cause, 0) + changed.size
 
 
 def _touches_border(rows: Rows, frame_width: int, frame_height: int) -> Mask:

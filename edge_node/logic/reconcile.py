@@ -202,10 +202,9 @@ class Reconciler:
         if position is not None:
             # Tracked since, or added by another crop: the opinion belongs to that track.
             row = self._tracker.rows[position : position + 1]
-            if row["answered"][0] or not row["confirmed"][0]:
-                if row["answered"][0]:
-                    return None
-                row["confirmed"] = True
+            if row["answered"][0]:
+                return None
+            row["confirmed"] = True
             label = int(labels_of(row)[0])
             same = self.labels[label] == detections.labels[finding.detection]
             before = self._subject_of(row)
@@ -215,18 +214,20 @@ class Reconciler:
             track_id = int(row["track_id"][0])
             return Correction(effect, track_id, question, before, cloud, row["box"][0].copy())
         label = self._index(detections.labels[finding.detection])
-        track_id = self._tracker.add_from_cloud(
+        added = self._tracker.add_from_cloud(
             present, label=label, score=float(detections.scores[finding.detection])
         )
+        if added is None:
+            return None
         row = self._tracker.rows[-1:]
         cloud = self._write_opinion(row, question, finding.detection, detections)
-        self._notes[track_id] = {
+        self._notes[added] = {
             "id": question.id,
             "outcome": EscalationOutcome.ANSWERED.value,
             "cause": "",
             "reason": question.reason,
         }
-        return Correction(Effect.ADDED, track_id, question, None, cloud, present)
+        return Correction(Effect.ADDED, added, question, None, cloud, present)
 
     def _covering(self, box: Floats) -> int | None:
         rows = self._tracker.rows

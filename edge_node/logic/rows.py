@@ -8,6 +8,7 @@ did.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ Mask = npt.NDArray[np.bool_]
 NO_LABEL = -1
 
 
+@functools.lru_cache(maxsize=8)
 def row_dtype(classes: int) -> np.dtype[np.void]:
     """The columns of the table for an edge model with this many classes."""
     fields: list[tuple[Any, ...]] = [

@@ -2,7 +2,7 @@
 
 Single writer: the frame lane's thread. Per frame call `advance`, then either `observe` (detections
 are known) or nothing more (the frame was coasted or failed), then `retire`. `rows` is the table of
-live tracks and is replaced, not resized, when tracks come or go.
+live tracks, a view that is new after tracks came or went.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from edge_node.config import TrackSettings
 from edge_node.logic.associate import assign, distances
 from edge_node.logic.rows import NO_LABEL, Floats, Mask, Positions, Rows, new_rows
 from foundation.frames import Boxes, Detections
-from foundation.geometry import iou_matrix
 
 _LIMIT_FRESH = np.float32(1.5)
 """Distance within which a track whose velocity is not yet known may be found again."""
 _LIMIT_SETTLED = np.float32(0.9)
 _OTHER_CLASS_PRICE = np.float32(0.25)
 _SETTLED_DETECTIONS = 4
-_SAME_OBJECT_IOU = 0.6
+_SAME_OBJECT_DISTANCE = np.float32(0.3)
 _BEFORE_FIRST = -1
 _SCORE_MEMORY = np.float32(0.7)
 # Gains of the least-squares straight line through k detections, floored so that a track can turn.
@@ -47,7 +46,8 @@ class Tracker:
         self._start = np.asarray(score_start, np.float32)
         self._keep = self._start * np.float32(settings.score_keep_ratio)
         self._classes = len(self._start)
-        self.rows: Rows = new_rows(0, self._classes)
+        self._table = new_rows(settings.tracks_max, self._classes)
+        self.rows: Rows = self._table[:0]
         self.refused_starts = 0
         self._next_id = 1
         self._sequence = _BEFORE_FIRST
@@ -74,6 +74,8 @@ class Tracker:
         taken = np.zeros(len(detections), np.bool_)
         if len(self.rows) and len(detections):
             costs = distances(self.rows["box"], detections.boxes)
+            # A second detection of what is tracked already, by another class, is no new object.
+            taken |= costs.min(axis=0) < _SAME_OBJECT_DISTANCE
             other = self.rows["edge_label"][:, None] != detections.class_ids
             costs += other * _OTHER_CLASS_PRICE
             settled = self.rows["detections"] >= _SETTLED_DETECTIONS
@@ -121,8 +123,15 @@ class Tracker:
         self._scene[:] = 0
         return self._remove(np.ones(len(self.rows), np.bool_))
 
-    def add_from_cloud(self, box: Boxes, *, label: int, score: float) -> int:
-        """Adds an object that only the cloud saw, at its present box; returns its track id."""
+    def add_from_cloud(self, box: Boxes, *, label: int, score: float) -> int | None:
+        """Adds an object that only the cloud saw, at its present box.
+
+        Returns:
+            Its track id, or None when there are too many tracks.
+        """
+        if len(self.rows) >= self._settings.tracks_max:
+            self.refused_starts += 1
+            return None
         row = new_rows(1, self._classes)
         row["box"] = row["best_box"] = box
         row["velocity"] = self._scene
@@ -196,12 +205,9 @@ class Tracker:
         """Starts tracks for detections that no track explains, best first."""
         order = np.argsort(-found.scores, kind="stable")
         found = found.take(order)
-        # Two classes found at one place are one object.
-        same = np.triu(iou_matrix(found.boxes, found.boxes), k=1) > _SAME_OBJECT_IOU
-        doubled = np.asarray(same.any(axis=0), np.bool_)
-        if len(self.rows):
-            doubled |= (iou_matrix(self.rows["box"], found.boxes) > _SAME_OBJECT_IOU).any(axis=0)
-        found = found.take(~doubled)
+        if len(found) > 1:
+            near = distances(found.boxes, found.boxes) < _SAME_OBJECT_DISTANCE
+            found = found.take(~np.asarray(np.triu(near, k=1).any(axis=0), np.bool_))
         room = max(0, self._settings.tracks_max - len(self.rows))
         self.refused_starts += max(0, len(found) - room)
         if len(found) == 0 or room == 0:
@@ -219,14 +225,19 @@ class Tracker:
         self._append(rows)
 
     def _append(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """Adds rows, of which there is room for the first ones at least; returns their ids."""
         ids = np.arange(self._next_id, self._next_id + len(rows))
         self._next_id += len(rows)
         rows["track_id"] = ids
-        self.rows = np.concatenate([self.rows, rows])
+        alive = len(self.rows)
+        self._table[alive : alive + len(rows)] = rows
+        self.rows = self._table[: alive + len(rows)]
         return ids
 
     def _remove(self, ended: Mask) -> Rows:
         gone = self.rows[ended]
-        self.rows = self.rows[~ended]
+        kept = self.rows[~ended]
+        self._table[: len(kept)] = kept
+        self.rows = self._table[: len(kept)]
         known: Rows = gone[gone["confirmed"]]
         return known

@@ -130,6 +130,10 @@ class FrameLane:
             self._gate.finish(
                 elapsed_s(started_ns, published_ns), met=outcome is FrameOutcome.ON_TIME
             )
+        refused = self._tracker.refused_starts - self._refused_starts
+        if refused:
+            self._metrics.tracks_refused.inc(refused)
+            self._refused_starts += refused
         self._metrics.predicted_cost.set(self._gate.predicted_s)
         self._metrics.tracks.set(len(self._tracker.rows))
 
@@ -143,10 +147,6 @@ class FrameLane:
             return False
         found_ns = self._clock.now_ns()
         self._tracker.observe(detections)
-        refused = self._tracker.refused_starts - self._refused_starts
-        if refused:
-            self._metrics.tracks_refused.inc(refused)
-            self._refused_starts = self._tracker.refused_starts
         self._metrics.stages["detect"].observe(elapsed_s(begun_ns, found_ns))
         self._metrics.stages["track"].observe(elapsed_s(found_ns, self._clock.now_ns()))
         return True
