@@ -63,12 +63,14 @@ def fit_knots(
     # Half a success and half a failure keep the ends off certainty.
     shares = (np.bincount(block, right) + 0.5) / (weights + 1.0)
     fitted = pool_adjacent_violators(shares, weights)
+    # One knot a level, in its middle: a flat stretch would make different scores equal.
+    level = np.unique(fitted.round(5), return_inverse=True)[1]
+    middles = np.bincount(level, centres * weights) / np.bincount(level, weights)
     knots = [(0.0, 0.0)]
-    for x, y in zip(centres.tolist(), fitted.tolist(), strict=True):
+    for x, y in zip(middles.round(5).tolist(), np.unique(fitted.round(5)).tolist(), strict=True):
         if x > knots[-1][0] and y > knots[-1][1]:
-            knots.append((round(x, 5), round(y, 5)))
-    last = knots[-1][1]
-    knots.append((1.0, round(max(last, (1 + last) / 2), 5)))
+            knots.append((x, y))
+    knots.append((1.0, round((1 + knots[-1][1]) / 2, 5)))
     return tuple(knots)
 
 

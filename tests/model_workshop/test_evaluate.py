@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from foundation.bundle import Bundle
+from foundation.errors import ConfigError
+from foundation.frames import Detections
+from model_workshop.datasets import read_split
+from model_workshop.evaluate import evaluate, score_detections
+from model_workshop.public_models import Family, import_model, read_labels
+from tests.support.bundles import make_bundle
+from tests.support.datasets import write_split
+
+pytest.importorskip("pycocotools", reason="pycocotools is in the extra 'workshop'")
+
+
+def test_perfect_detections_score_one(tmp_path: Path) -> None:
+    """The truth itself has mAP 1 and F1 1, whatever the category numbers are."""
+    split = read_split(write_split(tmp_path / "val"))
+    found = []
+    for picture in split.pictures:
+        scores = picture.class_ids.astype("float32") * 0 + 0.9
+        found.append(Detections(picture.boxes, scores, picture.class_ids))
+    figures = score_detections(split, found)
+    assert figures.map50_95 == pytest.approx(1.0)
+    assert figures.best.f1 == 1.0
+    assert figures.class_map50 == pytest.approx({"blue": 1.0, "green": 1.0, "red": 1.0})
+
+
+def test_no_detections_score_nothing(tmp_path: Path) -> None:
+    """A model that sees nothing is no error, and has figures of zero."""
+    split = read_split(write_split(tmp_path / "val"))
+    figures = score_detections(split, [Detections.empty()] * len(split.pictures))
+    assert (figures.map50_95, figures.map50, figures.best.f1) == (0.0, 0.0, 0.0)
+
+
+def test_bundle_is_evaluated_through_the_services_detector(tmp_path: Path) -> None:
+    """A real little model finds the squares of its three colours."""
+    split = read_split(write_split(tmp_path / "val", width=64, height=64, side=16))
+    figures = evaluate(make_bundle(), split)
+    assert figures.images == 4
+    assert figures.best.recall > 0.5
+
+
+def test_other_labels_are_refused(tmp_path: Path) -> None:
+    """Classes in another order would give a figure that means nothing."""
+    directory = write_split(tmp_path / "val")
+    path = directory / "instances.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("blue", "cyan"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"cyan.*remedy|cyan"):
+        evaluate(make_bundle(), read_split(directory))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("file", "family", "map50_95"),
+    [
+        ("yolox_nano.onnx", Family.YOLOX, 34.4),
+        ("yolov8s_640.onnx", Family.YOLOV8, 54.4),
+    ],
+)
+def test_imported_public_models_reach_their_map(
+    shared_data: Path, tmp_path: Path, file: str, family: Family, map50_95: float
+) -> None:
+    """A box, colour or letterbox convention that is wrong somewhere costs more than 0.3 points."""
+    models = shared_data / "models"
+    labels = read_labels(models / "coco80_names.txt")
+    bundle = import_model(
+        models / file, family, labels, name=family.value, license_name="see the model"
+    )
+    bundle.write(tmp_path / "bundle")
+    figures = evaluate(
+        Bundle.open(tmp_path / "bundle"), read_split(shared_data / "coco_val"), threads=2
+    )
+    assert 100 * figures.map50_95 == pytest.approx(map50_95, abs=0.3)
