@@ -17,7 +17,6 @@ from foundation.escalations import Encoding
 from foundation.frames import Pixels
 
 _EXTENSIONS = {Encoding.JPEG: ".jpg", Encoding.WEBP: ".webp", Encoding.PNG: ".png"}
-_JPEG_END = b"\xff\xd9"
 _PILLOW_FORMATS = {Encoding.JPEG: "JPEG", Encoding.WEBP: "WEBP", Encoding.PNG: "PNG"}
 
 
@@ -85,11 +84,6 @@ def decode_image(data: bytes, encoding: Encoding, *, side_min_px: int, pixels_ma
         raise RejectedError(
             f"The crop of {width}x{height} is less than {side_min_px} pixels wide or high",
             reason=RejectReason.TOO_SMALL,
-        )
-    if encoding is Encoding.JPEG and not data.endswith(_JPEG_END):
-        # libjpeg fills what is missing with grey, which a model would take for a scene.
-        raise RejectedError(
-            f"The JPEG crop of {len(data)} bytes is cut off", reason=RejectReason.NOT_AN_IMAGE
         )
     try:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
