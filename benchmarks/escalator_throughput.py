@@ -24,9 +24,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import grpc.aio
@@ -72,7 +73,7 @@ def make_crops(bundle: Bundle, encoding: Encoding) -> list[bytes]:
     base = cv2.resize(bundle.smoke.pixels, size, interpolation=cv2.INTER_AREA)
     crops = []
     for _ in range(DISTINCT_CROPS):
-        noise = cv2.GaussianBlur(rng.normal(0, 12, base.shape).astype(np.float32), (3, 3), 0)
+        noise = cv2.GaussianBlur(rng.normal(0.0, 12.0, size=(size[1], size[0], 3)), (3, 3), 0)
         pixels = np.clip(base + noise, 0, 255).astype(np.uint8)
         crops.append(encode_image(pixels, encoding, 90))
     return crops
@@ -118,7 +119,7 @@ class Bare:
             self._buffers[number % 2].run()
         return batches * self._batch / (time.perf_counter() - started_s)
 
-    def _fill(self, crops: list[bytes], number: int) -> list[object]:
+    def _fill(self, crops: list[bytes], number: int) -> list[Future[None]]:
         target = self._buffers[number % 2].input
 
         def decode(position: int) -> None:
@@ -172,7 +173,8 @@ class Client:
             RuntimeError: an answer is something else than detections.
         """
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self._port}") as channel:
-            call = channel.stream_stream(METHOD)()
+            raw: Any = channel  # the stubs do not know that messages may stay bytes
+            call = raw.stream_stream(METHOD)()
             await call.wait_for_connection()
             started_s = time.perf_counter()
             for _ in range(min(under_way, count)):
@@ -233,7 +235,7 @@ def serving(bundle: Path, options: argparse.Namespace) -> Iterator[tuple[int, ps
             process.wait(30)
 
 
-def measure(options: argparse.Namespace) -> dict[str, object]:
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Runs all rounds; returns what goes into the JSON file."""
     encoding = Encoding(options.encoding)
     bundle = Bundle.open(options.bundle)
@@ -285,7 +287,7 @@ def main() -> None:
     options = parser.parse_args()
     result = measure(options)
     print(f"{'round':>8}{'bare /s':>12}{'served /s':>12}{'ratio':>8}{'server CPU ms/crop':>22}")
-    for number, entry in enumerate(result["rounds"], start=1):  # type: ignore[arg-type, var-annotated]
+    for number, entry in enumerate(result["rounds"], start=1):
         one = Round(**entry)
         print(
             f"{number:>8}{one.bare_crops_per_s:>12.1f}{one.served_crops_per_s:>12.1f}"
