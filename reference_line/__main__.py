@@ -1,4 +1,4 @@
-"""Command line of the reference line: ``reference-line export`` and ``reference-line preview``."""
+"""Command line of the reference line: ``reference-line demo``, ``export`` and ``preview``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _duration(text: str) -> float:
+    value = float(text)
+    if not 1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{value:g} s is no duration for it; give 1 to 86400")
+    return value
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(
@@ -43,6 +50,14 @@ def build_parser() -> argparse.ArgumentParser:
     preview = commands.add_parser("preview", help="draw a mosaic of frames and defects")
     preview.add_argument("--out", type=Path, required=True, help="picture to write (.png or .jpg)")
     preview.add_argument("--seed", type=_count, default=0, help="the line's seed")
+    demo = commands.add_parser("demo", help="run both services on the line and judge the run")
+    demo.add_argument("--duration-s", type=_duration, default=60.0, help="how long the camera runs")
+    demo.add_argument("--seed", type=_count, default=101, help="the line's seed")
+    demo.add_argument("--summary", type=Path, help="write the figures, as JSON, here too")
+    demo.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for what is made")
+    demo.add_argument("--no-video", action="store_true", help="make no annotated video")
+    demo.add_argument("--no-escalator", action="store_true", help="run the edge alone")
+    demo.add_argument("--bundles", type=Path, help="folder with another pair of bundles")
     return parser
 
 
@@ -63,9 +78,27 @@ def _run_preview(arguments: argparse.Namespace) -> None:
     print(arguments.out)
 
 
+def _run_demo(arguments: argparse.Namespace) -> int:
+    from foundation.supervision import exit_code_of
+    from reference_line.demo import DemoOptions, run_demo
+
+    options = DemoOptions(
+        duration_s=arguments.duration_s,
+        seed=arguments.seed,
+        out=arguments.out,
+        summary=arguments.summary,
+        bundles=arguments.bundles,
+        with_video=not arguments.no_video,
+        with_escalator=not arguments.no_escalator,
+    )
+    return exit_code_of(lambda: run_demo(options))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = build_parser().parse_args(argv)
+    if arguments.command == "demo":
+        return _run_demo(arguments)
     try:
         if arguments.command == "export":
             _run_export(arguments)
