@@ -73,7 +73,7 @@ class TelemetryServer:
     async def __aenter__(self) -> Self:
         try:
             self._server = make_server(
-                self._host, self.port, self._answer, _Server, handler_class=_Handler
+                self._host, self.port, self._answer, _Server, handler_class=_Exchange
             )
         except OSError as error:
             raise ConfigError(
@@ -143,7 +143,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
 
-class _Handler(WSGIRequestHandler):
+class _Exchange(WSGIRequestHandler):
     timeout = _REQUEST_TIMEOUT_S
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base names it

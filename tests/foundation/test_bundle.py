@@ -18,7 +18,20 @@ import pytest
 from foundation.bundle import Bundle
 from foundation.detector import Detector
 from foundation.errors import ConfigError, IntegrityError
-from foundation.manifest import Calibration, ClassThresholds
+from foundation.geometry import LetterboxSpec
+from foundation.manifest import (
+    Calibration,
+    ClassThresholds,
+    GridOutputs,
+    InputContract,
+    Manifest,
+    ModelCard,
+    Postprocess,
+    Thresholds,
+    Yolov8Outputs,
+    YoloxOutputs,
+)
+from foundation.settings import Settings
 from tests.support.bundles import LABELS, make_bundle
 
 MEMBERS = [
@@ -110,6 +123,28 @@ def test_members_are_the_documented_ones(bundle: Bundle, folder: Path) -> None:
     assert sorted(contents(folder)) == MEMBERS
     bundle.write(folder.with_suffix(".zip"))
     assert zipfile.ZipFile(folder.with_suffix(".zip")).namelist() == MEMBERS
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Manifest,
+        InputContract,
+        LetterboxSpec,
+        GridOutputs,
+        YoloxOutputs,
+        Yolov8Outputs,
+        Postprocess,
+        ModelCard,
+        Calibration,
+        Thresholds,
+        ClassThresholds,
+    ],
+)
+def test_every_field_is_documented(repository: Path, model: type[Settings]) -> None:
+    """docs/bundle-format.md is the reference for whoever writes bundles elsewhere."""
+    reference = (repository / "docs" / "bundle-format.md").read_text("utf-8")
+    assert [name for name in model.model_fields if f"`{name}`" not in reference] == []
 
 
 def test_the_digest_is_of_the_manifests_bytes(folder: Path) -> None:

@@ -139,7 +139,7 @@ def test_an_escalation_comes_back(escalation: Escalation, sent_at_ns: int) -> No
     assert remaining_s == (escalation.expires_at_ns - sent_at_ns) / 1e9
 
 
-def test_the_remaining_time_needs_no_common_clock() -> None:
+def test_the_remaining_time_needs_no_shared_clock() -> None:
     """It is a difference of two instants of the sender; it may have run out."""
     message = sound()
     assert escalation_from_proto(message)[1] == 2.0
