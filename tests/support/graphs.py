@@ -22,6 +22,8 @@ from tests.support.bundles import BOX_SIDE_PX, LABELS, STRIDE, make_bundle
 
 Family = Literal["grid", "yolox", "yolov8"]
 Array = npt.NDArray[Any]
+Head = tuple[list[NodeProto], dict[str, list[int | str]]]
+"""Nodes, and the outputs they make with their shapes."""
 _GAIN = 1.0 / 16.0
 _BIAS = -8.0
 RAW = InputContract(
@@ -100,47 +102,61 @@ def family_model(
         _node("AveragePool", "planes", "pooled", kernel_shape=[STRIDE] * 2, strides=[STRIDE] * 2),
         _node("Conv", "pooled heat_weight heat_bias", "heatmap"),
     ]
-    shapes: dict[str, list[int | str]]
-    if family == "grid":
-        constants["box_bias"] = np.full(4, box_side / STRIDE / 2, np.float32)
-        nodes.append(_node("Conv", "pooled zero_weight box_bias", "box"))
-        shapes = {"heatmap": ["n", classes, rows, columns], "box": ["n", 4, rows, columns]}
-    elif family == "yolox":
-        log_size = np.log(box_side / STRIDE)
-        constants["box_bias"] = np.array([0.5, 0.5, log_size, log_size], np.float32)
-        constants["sure_weight"] = np.zeros((1, 3, 1, 1), np.float32)
-        constants["sure_bias"] = np.array([30.0], np.float32)
-        constants["flat"] = np.array([0, 5 + classes, -1], np.int64)
-        nodes += [
-            _node("Conv", "pooled zero_weight box_bias", "place"),
-            _node("Conv", "pooled sure_weight sure_bias", "object_logits"),
-            _node("Concat", "object_logits heatmap", "logits", axis=1),
-            _node("Sigmoid", "logits", "scores"),
-            _node("Concat", "place scores", "stacked", axis=1),
-            _node("Reshape", "stacked flat", "columns"),
-            _node("Transpose", "columns", "rows", perm=[0, 2, 1]),
-        ]
-        shapes = {"rows": ["n", rows * columns, 5 + classes]}
-    else:
-        y, x = np.mgrid[:rows, :columns]
-        side = np.full_like(x, box_side, np.float32)
-        centers = [(x + 0.5) * STRIDE, (y + 0.5) * STRIDE, side, side]
-        constants["grid"] = np.stack(centers).astype(np.float32)[None]
-        constants["box_bias"] = np.zeros(4, np.float32)
-        constants["flat"] = np.array([0, 4 + classes, -1], np.int64)
-        nodes += [
-            _node("Conv", "pooled zero_weight box_bias", "nothing"),
-            _node("Add", "nothing grid", "place"),
-            _node("Sigmoid", "heatmap", "scores"),
-            _node("Concat", "place scores", "stacked", axis=1),
-            _node("Reshape", "stacked flat", "columns"),
-        ]
-        shapes = {"columns": ["n", 4 + classes, rows * columns]}
+    head = {"grid": _grid_head, "yolox": _yolox_head, "yolov8": _yolov8_head}[family]
+    more, shapes = head(classes, columns, rows, box_side, constants)
+    nodes += more
     if batch is not None:
         constants["first"], constants["last"] = np.array([0]), np.array([batch])
         nodes += [_node("Slice", f"{name} first last", f"{name}_cut") for name in shapes]
         shapes = {f"{name}_cut": [batch, *shape[1:]] for name, shape in shapes.items()}
     return _serialize(nodes, contract, shapes, constants)
+
+
+def _grid_head(
+    classes: int, columns: int, rows: int, box_side: float, constants: dict[str, Array]
+) -> Head:
+    constants["box_bias"] = np.full(4, box_side / STRIDE / 2, np.float32)
+    nodes = [_node("Conv", "pooled zero_weight box_bias", "box")]
+    return nodes, {"heatmap": ["n", classes, rows, columns], "box": ["n", 4, rows, columns]}
+
+
+def _yolox_head(
+    classes: int, columns: int, rows: int, box_side: float, constants: dict[str, Array]
+) -> Head:
+    log_size = np.log(box_side / STRIDE)
+    constants["box_bias"] = np.array([0.5, 0.5, log_size, log_size], np.float32)
+    constants["sure_weight"] = np.zeros((1, 3, 1, 1), np.float32)
+    constants["sure_bias"] = np.array([30.0], np.float32)
+    constants["flat"] = np.array([0, 5 + classes, -1], np.int64)
+    nodes = [
+        _node("Conv", "pooled zero_weight box_bias", "place"),
+        _node("Conv", "pooled sure_weight sure_bias", "object_logits"),
+        _node("Concat", "object_logits heatmap", "logits", axis=1),
+        _node("Sigmoid", "logits", "scores"),
+        _node("Concat", "place scores", "stacked", axis=1),
+        _node("Reshape", "stacked flat", "columns"),
+        _node("Transpose", "columns", "rows", perm=[0, 2, 1]),
+    ]
+    return nodes, {"rows": ["n", rows * columns, 5 + classes]}
+
+
+def _yolov8_head(
+    classes: int, columns: int, rows: int, box_side: float, constants: dict[str, Array]
+) -> Head:
+    y, x = np.mgrid[:rows, :columns]
+    side = np.full_like(x, box_side, np.float32)
+    centers = [(x + 0.5) * STRIDE, (y + 0.5) * STRIDE, side, side]
+    constants["grid"] = np.stack(centers).astype(np.float32)[None]
+    constants["box_bias"] = np.zeros(4, np.float32)
+    constants["flat"] = np.array([0, 4 + classes, -1], np.int64)
+    nodes = [
+        _node("Conv", "pooled zero_weight box_bias", "nothing"),
+        _node("Add", "nothing grid", "place"),
+        _node("Sigmoid", "heatmap", "scores"),
+        _node("Concat", "place scores", "stacked", axis=1),
+        _node("Reshape", "stacked flat", "columns"),
+    ]
+    return nodes, {"columns": ["n", 4 + classes, rows * columns]}
 
 
 def model_with_two_inputs() -> bytes:
