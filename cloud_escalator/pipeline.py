@@ -217,8 +217,9 @@ class EscalationPipeline:
                 self._metrics.inference_failures.inc()
                 if len(crops) > 1:
                     # One crop must not cost the others their answer: each gets a run of its own.
-                    self._alone.extend(crops)
-                    self._queued_bytes += sum(len(c.ticket.escalation.image) for c in crops)
+                    again = [crop for crop in crops if self._ledger.is_open(crop.ticket)]
+                    self._alone.extend(again)
+                    self._queued_bytes += sum(len(c.ticket.escalation.image) for c in again)
             else:
                 self._cost.observe(len(crops), result.seconds)
         return finished

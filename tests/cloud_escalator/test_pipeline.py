@@ -349,6 +349,17 @@ async def test_drain_sheds_what_does_not_finish(configure: Configure) -> None:
         assert bench.outcomes() == {"shed": 10}
 
 
+async def test_batch_that_fails_after_the_drain_is_not_run_again(configure: Configure) -> None:
+    """What was shed at the end of the drain has ended, whatever its batch comes to."""
+    async with running(configure()) as bench:
+        await bench.submit("a", "b", remaining_s=1.0)
+        await bench.pipeline.drain(0.0)
+        bench.clock.advance_s(2.0)
+        await bench.finish(failing=True)
+        assert bench.model.batches == [2]
+        assert bench.outcomes() == {"shed": 2}
+
+
 async def test_encoding_that_is_switched_off_is_rejected(configure: Configure) -> None:
     """An encoding outside the settings is refused before it is decompressed."""
     async with running(configure(limits={"encodings": ["webp"]})) as bench:

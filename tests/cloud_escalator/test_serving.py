@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -26,6 +28,7 @@ from tests.cloud_escalator.client import (
 )
 from tests.cloud_escalator.conftest import Configure
 from tests.cloud_escalator.service import SERVICE, SQUARE_IN_FRAME, closable, serving
+from tests.support.bundles import make_bundle
 
 
 async def test_crop_is_answered_in_source_pixels(configure: Configure) -> None:
@@ -86,6 +89,24 @@ async def test_many_streams_are_answered_in_batches(configure: Configure) -> Non
         assert metrics["escalator_queue_seconds_count"] == 80
         assert metrics["escalator_batch_size_sum"] == 80
         assert metrics["escalator_batch_size_count"] < 80
+
+
+async def test_model_with_a_fixed_batch_runs_crop_by_crop(
+    configure: Configure, tmp_path: Path
+) -> None:
+    """A bundle that takes one image at a time is served all the same, in batches of one."""
+    bundle = make_bundle()
+    contract = bundle.info.input.model_copy(update={"dynamic_batch": False})
+    info = bundle.info.model_copy(update={"input": contract})
+    dataclasses.replace(bundle, info=info).write(tmp_path / "fixed")
+    async with serving(configure(bundle=tmp_path / "fixed")) as (running, client):
+        stream = client.open_stream()
+        for number in range(10):
+            await stream.send(escalation(f"n{number}"))
+        for _ in range(10):
+            assert isinstance((await stream.receive()).outcome, Answer)
+        metrics = await scrape(running.telemetry_port)
+        assert metrics["escalator_batch_size_count"] == 10
 
 
 async def test_capabilities_say_what_is_accepted(configure: Configure) -> None:
