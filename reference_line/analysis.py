@@ -90,6 +90,7 @@ def analyse(
         "with_escalator": plan.escalator is not None,
         "deadline_s": plan.edge.deadline.deadline_s,
         **measure(records, samples[-1] if samples else None),
+        "uplink_budget_bytes_per_s": plan.edge.policy.uplink_bytes_per_s,
         "all_frames_jpeg_bytes": round(sum(sizes) / len(sizes) * len(records.frames)),
         "all_frames_jpeg": {"quality": JPEG_QUALITY, "frames_measured": len(sizes)},
         "defects": len(truth.defects),

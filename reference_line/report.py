@@ -43,7 +43,7 @@ def write_report(plan: DemoPlan, analysis: Analysis) -> Path:
     page = render_page(
         analysis.summary,
         headline(analysis.summary),
-        timelines(analysis.records, analysis.samples, analysis.summary, plan.edge.policy),
+        timelines(analysis.records, analysis.samples, analysis.summary),
         gallery,
     )
     try:
@@ -84,14 +84,14 @@ def render_page(
 
 
 def timelines(
-    records: RunRecords, samples: Sequence[Sample], summary: Mapping[str, Any], policy: Any
+    records: RunRecords, samples: Sequence[Sample], summary: Mapping[str, Any]
 ) -> dict[str, str]:
     """The charts, as SVG by name."""
     begun_ns = records.frames[0].captured_at_ns
     length_s = max(1.0, (records.frames[-1].captured_at_ns - begun_ns) / 1e9)
     return {
         "latency": _latency(records.frames, begun_ns, length_s, summary["deadline_s"]),
-        "bytes": _bytes(samples, length_s, policy.uplink_bytes_per_s),
+        "bytes": _bytes(samples, length_s, summary["uplink_budget_bytes_per_s"]),
         "escalations": _escalations(records, samples, begun_ns, length_s),
         "verdicts": _verdicts(records, begun_ns, length_s),
         "sizes": _sizes(summary),
@@ -225,5 +225,6 @@ def _classes(summary: Mapping[str, Any]) -> str:
             )
             for label in LABELS
         ],
+        height=232.0,
         width=620.0,
     )

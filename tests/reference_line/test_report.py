@@ -59,6 +59,7 @@ def analysis(line: Line) -> Analysis:
         "with_escalator": True,
         "deadline_s": 0.033,
         **measure(records, samples[-1]),
+        "uplink_budget_bytes_per_s": 64_000.0,
         "all_frames_jpeg_bytes": 7_000_000,
         "all_frames_jpeg": {"quality": 85, "frames_measured": 2},
         "defects": len(truth.defects),
@@ -81,7 +82,7 @@ def page(analysis: Analysis, line: Line) -> str:
     return render_page(
         analysis.summary,
         headline(analysis.summary),
-        timelines(analysis.records, analysis.samples, analysis.summary, settings.policy),
+        timelines(analysis.records, analysis.samples, analysis.summary),
         build_gallery(analysis, line, settings, cards_max=3),
     )
 
@@ -103,7 +104,7 @@ def test_the_page_names_every_class_system_and_bundle(page: str) -> None:
 
 def test_every_chart_is_well_formed(analysis: Analysis) -> None:
     """Drawings parse as XML, so no browser has to guess."""
-    charts = timelines(analysis.records, analysis.samples, analysis.summary, EdgeSettings().policy)
+    charts = timelines(analysis.records, analysis.samples, analysis.summary)
     for drawing in charts.values():
         assert ET.fromstring(drawing).tag == "svg"
 
