@@ -44,9 +44,7 @@ def _serve(options: argparse.Namespace) -> int:
         if options.config is None:
             settings = parse_settings(given, EscalatorSettings, origin="command line")
         else:
-            settings = load_settings(options.config, EscalatorSettings)
-            document = settings.model_dump() | given
-            settings = parse_settings(document, EscalatorSettings, origin="command line")
+            settings = load_settings(options.config, EscalatorSettings, instead=given)
         await serve(settings, stop)
 
     return run_service(run)

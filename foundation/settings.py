@@ -50,8 +50,15 @@ class Settings(pydantic.BaseModel):
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-def load_settings(path: Path, model: type[SettingsT]) -> SettingsT:
+def load_settings(
+    path: Path, model: type[SettingsT], *, instead: Mapping[str, Any] | None = None
+) -> SettingsT:
     """Reads and validates a settings file.
+
+    Args:
+        path: of the YAML file.
+        model: what it is validated into.
+        instead: top-level keys whose values replace those of the file, or stand in for them.
 
     Raises:
         ConfigError: the file is absent, is no YAML mapping, or does not validate.
@@ -71,7 +78,7 @@ def load_settings(path: Path, model: type[SettingsT]) -> SettingsT:
         raise ConfigError(f"{path} is not valid YAML: {error}", remedy="Mend that line") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values", remedy=remedy)
-    return parse_settings(document, model, origin=str(path))
+    return parse_settings({**document, **(instead or {})}, model, origin=str(path))
 
 
 def parse_settings(document: Any, model: type[SettingsT], *, origin: str) -> SettingsT:

@@ -16,7 +16,7 @@ from cloud_escalator.handoff import Mailbox
 from cloud_escalator.ports import BatchResult
 from foundation.bundle import Bundle
 from foundation.detector import Detector
-from foundation.errors import RejectedError
+from foundation.errors import IntegrityError, RejectedError
 from foundation.frames import Pixels
 
 
@@ -75,13 +75,19 @@ async def open_inference_thread(
     """
 
     def load() -> tuple[Detector, Mapping[int, float]]:
-        detector = Detector.open(
-            bundle,
-            intra_op_threads=intra_op_threads,
-            providers=providers,
-            batch_max=batch_size_max,
-        )
-        detector.check_smoke()
+        try:
+            detector = Detector.open(
+                bundle,
+                intra_op_threads=intra_op_threads,
+                providers=providers,
+                batch_max=batch_size_max,
+            )
+            detector.check_smoke()
+        except IntegrityError as error:
+            name = f"{bundle.info.name} {bundle.info.version}"
+            raise IntegrityError(
+                f"Cannot serve the bundle {name}: {error.message}", remedy=error.remedy
+            ) from error
         return detector, _warm_up(detector, bundle.smoke.pixels, batch_size_max)
 
     thread = ThreadPoolExecutor(1, thread_name_prefix="inference")

