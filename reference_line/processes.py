@@ -74,6 +74,13 @@ class ServiceProcess:
             self._process.wait()
 
     @property
+    def pid(self) -> int:
+        """Its process id; `nice` replaces itself by the service and so shares it."""
+        if self._process is None:
+            raise RuntimeError(f"the {self.name} has not been started")
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether it has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
