@@ -76,8 +76,9 @@ class LimitSettings(Settings):
     """Accepted encodings."""
     streams_max: int = Field(default=64, ge=1, le=10_000)
     """Streams open at once; a further one is refused."""
-    stream_requests_max: int = Field(default=256, ge=1, le=100_000)
-    """Requests of one stream that may await their verdict; beyond it the stream is not read."""
+    stream_requests_max: int = Field(default=64, ge=1, le=100_000)
+    """Requests of one stream that may await their verdict; beyond it the stream is not read. Well
+    below `queue_requests_max`, so that one client cannot fill the queue for all others."""
     stream_write_timeout_s: float = Field(default=10.0, gt=0.0, le=600.0)
     """A client that takes no verdict for so long has its stream ended."""
     queue_requests_max: int = Field(default=256, ge=1, le=100_000)
