@@ -25,7 +25,9 @@ def subject(
     return Subject(id_, box, label, 0.4, asked)
 
 
-def effects(*subjects: Subject, cloud: LabelledBoxes, region: Region = REGION) -> list[tuple]:
+def effects(
+    *subjects: Subject, cloud: LabelledBoxes, region: Region = REGION
+) -> list[tuple[Effect, int, int]]:
     """The findings as (effect, subject, detection)."""
     findings = judge(question(*subjects, region=region), cloud, RULES)
     return [(f.effect, f.subject, f.detection) for f in findings]
@@ -125,7 +127,9 @@ PLACES = st.tuples(st.floats(500, 680), st.floats(300, 480), st.sampled_from(["o
 
 @given(st.lists(PLACES, max_size=6), st.lists(PLACES, max_size=8), st.data())
 def test_every_asked_subject_gets_exactly_one_finding(
-    tracks: list[tuple], cloud: list[tuple], data: st.DataObject
+    tracks: list[tuple[float, float, str]],
+    cloud: list[tuple[float, float, str]],
+    data: st.DataObject,
 ) -> None:
     """And no detection is used twice, whatever the cloud says."""
     subjects = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,7 +152,9 @@ TRACKS = st.lists(
 
 @settings(max_examples=50)
 @given(TRACKS, st.integers(1, 8))
-def test_any_scene_is_asked_within_budget_and_once(tracks: list[dict], burst: int) -> None:
+def test_any_scene_is_asked_within_budget_and_once(
+    tracks: list[dict[str, Any]], burst: int
+) -> None:
     """Never above the burst, no track in two questions, every crop inside the frame."""
     rows = rows_of(*tracks)
     asking = policy(requests_burst=float(burst), requests_per_s=0.001)

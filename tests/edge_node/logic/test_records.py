@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from edge_node.values import FrameOutcome
 from tests.edge_node.logic.scene import HEIGHT, LABELS, NOW_NS, REPORT, WIDTH, rows_of
 
 
-def frame_record(rows: np.ndarray | None, outcome: FrameOutcome) -> dict:
+def frame_record(rows: np.ndarray | None, outcome: FrameOutcome) -> dict[str, Any]:
     """A frame record through JSON and back."""
     record = FrameRecord(
         camera="cam",
@@ -25,7 +26,7 @@ def frame_record(rows: np.ndarray | None, outcome: FrameOutcome) -> dict:
         labels=[*LABELS, "dent"],
         report=REPORT,
     )
-    document: dict = json.loads(json.dumps(record.to_json()))
+    document: dict[str, Any] = json.loads(json.dumps(record.to_json()))
     return document
 
 

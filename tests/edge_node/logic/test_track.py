@@ -205,7 +205,7 @@ FOUND = st.lists(
 
 @settings(max_examples=60)
 @given(st.lists(st.one_of(st.none(), FOUND), max_size=25))
-def test_any_detections_keep_the_table_sound(frames: list[list[tuple] | None]) -> None:
+def test_any_detections_keep_the_table_sound(frames: list[list[tuple[float, ...]] | None]) -> None:
     """Ids rise and are never used again, ended tracks are gone, nothing becomes NaN."""
     tracked = tracker()
     seen_ended: set[int] = set()
