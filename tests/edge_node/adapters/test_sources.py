@@ -1,0 +1,186 @@
+"""Sources on real files, and what a person is told when they are not what they should be."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_node.adapters.sources.images import ImageFolderSource
+from edge_node.adapters.sources.registry import make_source
+from edge_node.adapters.sources.v4l2 import V4l2Source
+from edge_node.adapters.sources.video import VideoSource
+from edge_node.config import SourceSettings
+from edge_node.ports import Capture, FrameSource
+from foundation.clock import SystemClock
+from foundation.errors import ConfigError, HardcaseError, IntegrityError, TransientError
+from tests.support.videos import moving_squares, write_video
+
+
+def settings(path: Path | str, **values: object) -> SourceSettings:
+    """Unpaced settings of this path."""
+    return SourceSettings.model_validate({"uri": str(path), "pace": "unpaced", **values})
+
+
+def play(source: FrameSource) -> tuple[list[Capture], list[HardcaseError]]:
+    """Everything that a source gives, and everything that it raises on the way."""
+    captures: list[Capture] = []
+    errors: list[HardcaseError] = []
+    stop = threading.Event()
+    with source:
+        while True:
+            try:
+                capture = source.read(stop)
+            except TransientError as error:
+                errors.append(error)
+                continue
+            except IntegrityError as error:
+                errors.append(error)
+                return captures, errors
+            if capture is None:
+                return captures, errors
+            captures.append(capture)
+
+
+def test_video_gives_every_frame_in_order(tmp_path: Path) -> None:
+    """As uint8 BGR, with rising instants."""
+    frames = moving_squares(20, squares=((40, "red", 0.95),))
+    source = VideoSource(settings(write_video(tmp_path / "v.mp4", frames)), SystemClock())
+    captures, errors = play(source)
+    assert errors == []
+    assert len(captures) == 20
+    assert source.frame_rate_hz == 30.0
+    instants = [capture.captured_at_ns for capture in captures]
+    assert instants == sorted(instants)
+    for capture, pixels in zip(captures, frames, strict=True):
+        assert capture.pixels.shape == pixels.shape
+        assert capture.pixels.flags["C_CONTIGUOUS"]
+        assert np.abs(capture.pixels.astype(int) - pixels).mean() < 3
+
+
+def test_video_in_real_time_is_captured_at_its_own_pace(tmp_path: Path) -> None:
+    """Instants lie as far apart as the frames of the file, whatever the scheduler does."""
+    path = write_video(tmp_path / "v.mp4", moving_squares(10), rate_hz=100)
+    captures, _ = play(VideoSource(settings(path, pace="realtime"), SystemClock()))
+    gaps = np.diff([capture.captured_at_ns for capture in captures])
+    assert np.isclose(np.median(gaps), 10_000_000, rtol=0.01)
+
+
+def test_rate_of_a_video_may_be_overridden(tmp_path: Path) -> None:
+    """Played at 200 frames a second."""
+    path = write_video(tmp_path / "v.mp4", moving_squares(10), rate_hz=5)
+    rate = settings(path, pace="realtime", frame_rate_hz=200)
+    captures, _ = play(VideoSource(rate, SystemClock()))
+    gaps = np.diff([capture.captured_at_ns for capture in captures])
+    assert np.isclose(np.median(gaps), 5_000_000, rtol=0.01)
+
+
+def test_stop_ends_the_wait_for_a_frame(tmp_path: Path) -> None:
+    """A frame that is due in a second does not hold up the end."""
+    path = write_video(tmp_path / "v.mp4", moving_squares(3), rate_hz=1)
+    stop = threading.Event()
+    with VideoSource(settings(path, pace="realtime"), SystemClock()) as source:
+        assert source.read(stop) is not None
+        stop.set()
+        assert source.read(stop) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "There is no video file"), (b"", "is empty"), (b"GIF? no." * 100, "cannot be read")],
+    ids=["absent", "empty", "foreign"],
+)
+def test_file_that_is_no_video_is_a_setting_to_correct(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    """Absent, empty and foreign files are told apart."""
+    path = tmp_path / "v.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=words), VideoSource(settings(path), SystemClock()):
+        pass
+
+
+def test_video_cut_off_half_way_gives_what_is_there_and_says_so(tmp_path: Path) -> None:
+    """Frames before the cut are processed; the end is not taken for a clean one."""
+    path = write_video(tmp_path / "v.avi", moving_squares(60))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    captures, errors = play(VideoSource(settings(path), SystemClock()))
+    assert 15 < len(captures) < 45
+    assert isinstance(errors[-1], IntegrityError)
+    assert "of its 60 frames" in str(errors[-1])
+
+
+def test_damage_in_the_middle_of_a_video_loses_frames_not_the_rest(tmp_path: Path) -> None:
+    """Lost pictures are reported one by one or decoded around; the stream goes on to its end."""
+    path = write_video(tmp_path / "v.avi", moving_squares(60))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    path.write_bytes(content)
+    captures, errors = play(VideoSource(settings(path), SystemClock()))
+    assert len(captures) >= 40
+    assert all(isinstance(error, TransientError | IntegrityError) for error in errors)
+    last = captures[-1].pixels
+    assert np.abs(last.astype(int) - moving_squares(60)[-1]).mean() < 5
+
+
+def test_video_whose_frames_change_size_is_followed(tmp_path: Path) -> None:
+    """Two streams of MPEG-TS one after the other, as a camera that was set anew writes them."""
+    first = write_video(tmp_path / "a.ts", moving_squares(10, width=320, height=240))
+    second = write_video(tmp_path / "b.ts", moving_squares(10, width=192, height=160))
+    path = tmp_path / "both.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    captures, _ = play(VideoSource(settings(path), SystemClock()))
+    assert {capture.pixels.shape for capture in captures} == {(240, 320, 3), (160, 192, 3)}
+
+
+def test_folder_of_images_is_played_by_name(tmp_path: Path) -> None:
+    """Sizes may differ, other files are ignored, and one that is no image is a lost frame."""
+    for name, value, side in (("b.png", 20, 32), ("a.jpg", 10, 48), ("d.bmp", 40, 32)):
+        cv2.imwrite(str(tmp_path / name), np.full((side, side, 3), value, np.uint8))
+    (tmp_path / "c.png").write_bytes(b"not a picture")
+    (tmp_path / "notes.txt").write_text("no")
+    captures, errors = play(ImageFolderSource(settings(tmp_path), SystemClock()))
+    assert [round(float(capture.pixels.mean())) for capture in captures] == [10, 20, 40]
+    assert len(errors) == 1
+    assert "c.png" in str(errors[0])
+
+
+@pytest.mark.parametrize("make", [False, True], ids=["absent", "empty"])
+def test_folder_without_images_is_a_setting_to_correct(tmp_path: Path, *, make: bool) -> None:
+    """Absent or empty."""
+    folder = tmp_path / "frames"
+    if make:
+        folder.mkdir()
+    with pytest.raises(ConfigError), ImageFolderSource(settings(folder), SystemClock()):
+        pass
+
+
+def test_absent_camera_is_a_setting_to_correct() -> None:
+    """With what to check."""
+    source = V4l2Source(settings("/dev/video99"), SystemClock())
+    with pytest.raises(ConfigError, match="no camera device"), source:
+        pass
+
+
+def test_file_that_is_no_camera_is_a_setting_to_correct(tmp_path: Path) -> None:
+    """A path that exists but is no device."""
+    path = tmp_path / "video0"
+    path.write_bytes(b"")
+    with (
+        pytest.raises(ConfigError, match="cannot be opened as a camera"),
+        V4l2Source(settings(path), SystemClock()),
+    ):
+        pass
+
+
+def test_unknown_kind_of_source_names_the_known_ones() -> None:
+    """Built in or installed."""
+    with pytest.raises(ConfigError, match="images") as raised:
+        make_source(SourceSettings(kind="telepathy"), SystemClock())
+    assert "telepathy" in str(raised.value)
