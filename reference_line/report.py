@@ -25,7 +25,7 @@ from reference_line.records import FrameRecord, RunRecords
 from reference_line.terminal import SYSTEMS, headline, milliseconds, size
 from reference_line.truth import LABELS
 
-_CARDS_MAX = 14
+_CARDS_MAX = 12
 _HALF_WIDTH = 520.0
 _HALF_HEIGHT = 170.0
 _KINDS = {"edge_only": "edge", "hybrid": "hybrid", "cloud_only": "cloud"}

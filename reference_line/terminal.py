@@ -78,8 +78,12 @@ class LiveView:
         for name, text in facts.items():
             grid.add_row(name, text)
         bar = ProgressBar(total=self._duration_s, completed=min(elapsed_s, self._duration_s))
-        clock = Text(f"{elapsed_s:.0f} of {self._duration_s:.0f} s; Ctrl-C ends it early")
-        return Panel(Group(grid, bar, clock), title="Hardcase on the reference line", width=96)
+        return Panel(
+            Group(grid, bar),
+            title="Hardcase on the reference line",
+            subtitle=f"{elapsed_s:.0f} of {self._duration_s:.0f} s; Ctrl-C ends it early",
+            width=96,
+        )
 
     def _facts(self, tail: ResultsTail, sample: Sample | None) -> dict[str, str]:
         captured = sum(tail.frames.values())
