@@ -118,6 +118,9 @@ class TelemetryServer:
 
 def register_process_metrics(registry: prometheus_client.CollectorRegistry, prefix: str) -> None:
     """Adds the process's own figures and `<prefix>_build_info` to a registry."""
+    # The client would add a `_created` gauge to every counter and histogram, which nobody asked for
+    # and Prometheus does not read in this format.
+    prometheus_client.disable_created_metrics()
     prometheus_client.ProcessCollector(registry=registry)
     prometheus_client.Gauge(
         f"{prefix}_build_info",
