@@ -37,12 +37,22 @@ def large_png() -> bytes:
     return encode_image(np.zeros((10_000, 10_000, 3), np.uint8), Encoding.PNG, 100)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 async def test_bad_crops_are_rejected_by_reason(configure: Configure) -> None:
     """Each bad request gets its typed answer and its counter, and good ones around it go on."""
     cases = {
         RejectReason.NOT_AN_IMAGE: [
             message(escalation("text", image=b"this is not an image")),
-            message(escalation("cut", image=encode_image(square_crop(), Encoding.PNG, 9)[:-40])),
+            *(
+                message(
+                    escalation(
+                        f"cut {encoding}",
+                        encoding=encoding,
+                        image=encode_image(square_crop(), encoding, 90)[:-60],
+                    )
+                )
+                for encoding in Encoding
+            ),
             message(
                 escalation(
                     "other",
@@ -89,6 +99,7 @@ async def test_bad_crops_are_rejected_by_reason(configure: Configure) -> None:
         assert outcomes(metrics) == {"answered": len(cases), "rejected": total}
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 async def test_large_image_is_refused_by_its_header(configure: Configure) -> None:
     """A hundred megapixels are refused though no pixel follows the header: none was looked for."""
     header = struct.pack(">4sIIBBBBB", b"IHDR", 10_000, 10_000, 8, 2, 0, 0, 0)
