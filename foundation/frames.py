@@ -1,4 +1,4 @@
-"""Frames and what is seen in them, with the conventions for pixels and boxes, said once.
+"""Pixels and what is seen in them, with the conventions for images and boxes, said once.
 
 Images are uint8 BGR of shape (height, width, 3), as OpenCV gives them, origin top left. Boxes are
 float32 rows x1 y1 x2 y2 in pixels of the source frame, right and bottom exclusive. Detections are
@@ -17,33 +17,6 @@ Boxes = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]
 ClassIds = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One image of one camera.
-
-    Attributes:
-        camera: the camera's name.
-        sequence: position in the camera's stream, counted from 0; a gap is a dropped frame.
-        captured_at_ns: when the camera delivered it.
-        pixels: (height, width, 3) uint8 BGR.
-    """
-
-    camera: str
-    sequence: int
-    captured_at_ns: int
-    pixels: Pixels
-
-    @property
-    def width(self) -> int:
-        """Pixels per row."""
-        return int(self.pixels.shape[1])
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return int(self.pixels.shape[0])
 
 
 @dataclass(frozen=True, slots=True)

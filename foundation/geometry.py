@@ -167,11 +167,6 @@ def box_areas(boxes: Boxes) -> npt.NDArray[np.float32]:
     return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
 
 
-def box_centers(boxes: Boxes) -> npt.NDArray[np.float32]:
-    """Centres (N, 2) as x y."""
-    return np.asarray((boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5), np.float32)
-
-
 def intersection_matrix(first: Boxes, second: Boxes) -> npt.NDArray[np.float32]:
     """Areas (N, M) that boxes (N, 4) share with boxes (M, 4)."""
     top_left = np.maximum(first[:, None, :2], second[None, :, :2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +17,6 @@ from foundation.geometry import (
     Placement,
     ResizeKind,
     box_areas,
-    box_centers,
     clip_boxes,
     crop_region,
     intersection_matrix,
@@ -265,21 +263,16 @@ def test_no_boxes_give_empty_matrices() -> None:
     assert iou_matrix(one, none).shape == (1, 0)
     assert iou_matrix(none, none).shape == (0, 0)
     assert box_areas(none).shape == (0,)
-    assert box_centers(none).shape == (0, 2)
     assert clip_boxes(none, 5, 5).shape == (0, 4)
 
 
 @given(data=st.data())
-def test_areas_and_centers(data: st.DataObject) -> None:
-    """As the definitions say."""
+def test_areas(data: st.DataObject) -> None:
+    """As the definition says."""
     boxes = data.draw(boxes_inside(500, 500))
     rows: list[list[float]] = boxes.tolist()
     areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in rows]
-    centers: npt.NDArray[np.float64] = np.array(
-        [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in rows]
-    )
     np.testing.assert_allclose(box_areas(boxes), areas, rtol=1e-3)
-    np.testing.assert_allclose(box_centers(boxes), centers, rtol=1e-5)
 
 
 def test_an_inverted_box_has_no_area() -> None:
