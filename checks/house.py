@@ -65,9 +65,12 @@ def module_findings(path: Path, text: str) -> Iterator[str]:
     if is_vague(path.stem):
         yield "has a name that fits everything"
     for node in ast.walk(ast.parse(text)):
-        # A test's name is a sentence, in which any word may be the right one.
-        named = isinstance(node, (*type_of_function, ast.ClassDef))
-        if named and not node.name.startswith("test_") and is_vague(node.name):
+        if (
+            isinstance(node, (*type_of_function, ast.ClassDef))
+            and is_vague(node.name)
+            # A test's name is a sentence, in which any word may be the right one.
+            and not node.name.startswith("test_")
+        ):
             yield f"line {node.lineno}: {node.name} is a name that fits everything"
         if isinstance(node, type_of_function) and body_lines(node) > FUNCTION_LINES_MAX:
             yield f"line {node.lineno}: {node.name} has {body_lines(node)} lines, fewer than 60"
