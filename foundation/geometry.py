@@ -19,6 +19,9 @@ from foundation.escalations import Region
 from foundation.frames import Boxes, Pixels
 from foundation.settings import Settings
 
+_CUT_TOLERANCE = 1e-6
+"""So that 0.3 + 0.1 times ten is four and not three."""
+
 
 class ResizeKind(enum.StrEnum):
     """How an image is brought to the model's input size."""
@@ -109,11 +112,13 @@ class Letterbox:
             self._input_height / source_height,
             self._spec.scale_max,
         )
-        # Cut, not rounded, as the public YOLOX does; the tolerance is for scales like 0.3 + 0.1.
-        width = max(1, int(source_width * scale + 1e-6))
-        height = max(1, int(source_height * scale + 1e-6))
+        # The two public conventions differ: YOLOX (top left) cuts, Ultralytics (centred) rounds.
+        # A pixel of the resized image is worth up to a point of mAP.
+        centered = self._spec.anchor is Anchor.CENTER
+        width = max(1, int(source_width * scale + (0.5 if centered else _CUT_TOLERANCE)))
+        height = max(1, int(source_height * scale + (0.5 if centered else _CUT_TOLERANCE)))
         offset_x = offset_y = 0
-        if self._spec.anchor is Anchor.CENTER:
+        if centered:
             offset_x = (self._input_width - width) // 2
             offset_y = (self._input_height - height) // 2
         return Placement(source_width, source_height, width, height, offset_x, offset_y)
