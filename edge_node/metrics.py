@@ -1,6 +1,7 @@
 """Every metric of the edge node, declared once; docs/metrics.md lists them and a test compares.
 
-Children with their labels are bound at construction, because looking them up per frame costs more
+Every label set exists from the start, so that a rate over a counter that has never moved is zero
+and not nothing. Children are bound at construction, because looking them up per frame costs more
 than counting does. All objects are thread-safe.
 """
 
@@ -8,7 +9,16 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from edge_node.values import Effect, FrameOutcome, Suppression
+from edge_node.values import (
+    Cause,
+    Effect,
+    EscalationOutcome,
+    FrameOutcome,
+    IgnoredVerdict,
+    LinkFailure,
+    Reason,
+    Suppression,
+)
 
 STAGES = ("wait", "detect", "track", "publish", "decide", "write", "encode")
 
@@ -82,18 +92,30 @@ class EdgeMetrics:
         )
 
     def _register_escalation(self, registry: CollectorRegistry, camera: str) -> None:
-        self.escalations = Counter(
+        escalations = Counter(
             "edge_escalations",
             "Escalations by why they were made and how they ended; each ends exactly once.",
             ["camera", "reason", "outcome"],
             registry=registry,
         )
-        self.escalation_failures = Counter(
+        self.escalations = {
+            (reason.value, outcome): escalations.labels(
+                camera=camera, reason=reason.value, outcome=outcome.value
+            )
+            for reason in Reason
+            for outcome in EscalationOutcome
+        }
+        failures = Counter(
             "edge_escalation_failures",
             "Escalations that ended as failed or evicted, by cause.",
             ["camera", "cause"],
             registry=registry,
         )
+        self.escalation_failures: dict[Cause, Counter] = {
+            cause: failures.labels(camera=camera, cause=cause.value)
+            for cause in Cause
+            if cause is not Cause.NONE
+        }
         suppressions = Counter(
             "edge_suppressions",
             "Tracks about which the policy did not ask, by cause; a track counts once per change.",
@@ -127,21 +149,25 @@ class EdgeMetrics:
             "Bytes of escalations handed to the stream, repetitions included.",
             registry=registry,
         )
-        self.uplink_errors = Counter(
+        errors = Counter(
             "edge_uplink_errors",
             "Connections to the escalator that failed or broke, by reason.",
             ["reason"],
             registry=registry,
         )
+        self.uplink_errors = {reason: errors.labels(reason=reason.value) for reason in LinkFailure}
         self.uplink_connected = Gauge(
             "edge_uplink_connected", "1 while a stream to the escalator is open.", registry=registry
         )
-        self.verdicts_ignored = Counter(
+        ignored = Counter(
             "edge_verdicts_ignored",
             "Verdicts for escalations that had ended (late or duplicate), or that were malformed.",
             ["reason"],
             registry=registry,
         )
+        self.verdicts_ignored = {
+            reason: ignored.labels(reason=reason.value) for reason in IgnoredVerdict
+        }
         self.spool_escalations = Gauge(
             "edge_spool_escalations",
             "Escalations held by the spool, waiting and in flight.",

@@ -40,6 +40,22 @@ class Cause(enum.StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class LinkFailure(enum.StrEnum):
+    """Why a connection to the escalator failed or broke."""
+
+    UNAVAILABLE = "unavailable"
+    NOT_AN_ESCALATOR = "not_an_escalator"
+    REFUSED = "refused"
+    ENDED_BY_ESCALATOR = "ended_by_escalator"
+
+
+class IgnoredVerdict(enum.StrEnum):
+    """Why a verdict had no effect."""
+
+    ENDED = "ended"
+    MALFORMED = "malformed"
+
+
 class Effect(enum.StrEnum):
     """What a verdict changed about one track."""
 
@@ -47,6 +63,13 @@ class Effect(enum.StrEnum):
     RECLASSIFIED = "reclassified"
     REFUTED = "refuted"
     ADDED = "added"
+
+
+class Reason(enum.StrEnum):
+    """Why the edge asked."""
+
+    UNCERTAIN = "uncertain"
+    LEAVING = "leaving"
 
 
 class Suppression(enum.IntEnum):

@@ -20,6 +20,7 @@ import grpc.aio
 from edge_node.config import EscalatorSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.ports import UplinkFeed
+from edge_node.values import IgnoredVerdict, LinkFailure
 from foundation.clock import Clock, elapsed_s
 from foundation.errors import ConfigError, HardcaseError, OverloadError, RejectedError
 from foundation.escalations import Capabilities, Encoding
@@ -66,7 +67,7 @@ class GrpcUplink:
                     await self._stream(stub, capabilities, feed)
                     continue  # the stream's lifetime is over: nothing is wrong
             except HardcaseError as error:
-                self._metrics.uplink_errors.labels(reason=_reason(error)).inc()
+                self._metrics.uplink_errors[_failure_of(error)].inc()
                 self._say(str(error))
             if elapsed_s(begun_ns, self._clock.now_ns()) > self._settings.backoff_max_s:
                 pause_s = self._settings.backoff_min_s  # it had worked for a while
@@ -157,7 +158,7 @@ class GrpcUplink:
             try:
                 verdict = verdict_from_proto(message)
             except RejectedError as error:
-                self._metrics.verdicts_ignored.labels(reason="malformed").inc()
+                self._metrics.verdicts_ignored[IgnoredVerdict.MALFORMED].inc()
                 log.warning("verdict ignored: %s", error)
                 continue
             feed.receive(verdict)
@@ -185,10 +186,10 @@ class GrpcUplink:
             log.info("%s", text)
 
 
-def _reason(error: HardcaseError) -> str:
-    """Why a connection failed, as a metric label."""
+def _failure_of(error: HardcaseError) -> LinkFailure:
     if isinstance(error, ConfigError):
-        return "not_an_escalator" if "not a Hardcase escalator" in error.message else "refused"
+        foreign = "not a Hardcase escalator" in error.message
+        return LinkFailure.NOT_AN_ESCALATOR if foreign else LinkFailure.REFUSED
     if isinstance(error, OverloadError):
-        return "ended_by_escalator"
-    return "unavailable"
+        return LinkFailure.ENDED_BY_ESCALATOR
+    return LinkFailure.UNAVAILABLE

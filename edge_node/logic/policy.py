@@ -11,7 +11,6 @@ Single-threaded; owned by the frame lane, whose track table it marks.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,18 +19,11 @@ import numpy as np
 from edge_node.config import CropSettings, PolicySettings
 from edge_node.logic.budget import SizeEstimate, TokenBucket
 from edge_node.logic.rows import Floats, Mask, Positions, Rows
-from edge_node.values import Suppression
+from edge_node.values import Reason, Suppression
 from foundation.escalations import Region
 from foundation.geometry import crop_region
 
 NS_PER_S = 1_000_000_000
-
-
-class Reason(enum.StrEnum):
-    """Why the edge asked."""
-
-    UNCERTAIN = "uncertain"
-    LEAVING = "leaving"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from edge_node.config import EscalatorSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.ports import CandidateEncoder, Spool, Uplink
-from edge_node.values import Candidate, Cause, Encoded, Ending, EscalationOutcome, News
+from edge_node.values import (
+    Candidate,
+    Cause,
+    Encoded,
+    Ending,
+    EscalationOutcome,
+    IgnoredVerdict,
+    News,
+)
 from foundation.clock import Clock, after_s, elapsed_s
 from foundation.escalations import Answer, Escalation, Expired, Rejection, Shed, Verdict
 
@@ -130,7 +138,7 @@ class EscalationLane:
         """Takes a verdict; one for an escalation that has ended changes nothing."""
         entry = self._open.get(verdict.escalation_id)
         if entry is None:
-            self._metrics.verdicts_ignored.labels(reason="ended").inc()
+            self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
             return
         match verdict.outcome:
             case Answer():
@@ -229,10 +237,7 @@ class EscalationLane:
         cause: Cause,
         verdict: Verdict | None = None,
     ) -> None:
-        metrics = self._metrics
-        metrics.escalations.labels(
-            camera=metrics.camera, reason=reason, outcome=outcome.value
-        ).inc()
+        self._metrics.escalations[reason, outcome].inc()
         if cause is not Cause.NONE:
-            metrics.escalation_failures.labels(camera=metrics.camera, cause=cause.value).inc()
+            self._metrics.escalation_failures[cause].inc()
         self._post(Ending(escalation_id, outcome, cause, self._clock.now_ns(), verdict))

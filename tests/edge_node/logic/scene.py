@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from edge_node.config import FusionSettings, TrackSettings
-from edge_node.logic.policy import Decision, Reason
+from edge_node.logic.policy import Decision
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.rows import Rows, new_rows
 from edge_node.logic.track import Tracker
-from edge_node.values import Question, Subject
+from edge_node.values import Question, Reason, Subject
 from foundation.escalations import LabelledBoxes, Region
 from foundation.frames import Detections
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_node.config import CropSettings, PolicySettings
-from edge_node.logic.policy import Policy, Reason
-from edge_node.values import Suppression
+from edge_node.logic.policy import Policy
+from edge_node.values import Reason, Suppression
 from tests.edge_node.logic.scene import HEIGHT, NOW_NS, WIDTH, rows_of
 
 LOW = np.full(3, 0.2, np.float32)
