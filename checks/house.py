@@ -34,7 +34,8 @@ type_of_function = (ast.FunctionDef, ast.AsyncFunctionDef)
 def tracked() -> list[Path]:
     """Return the files under version control that exist now."""
     listing = subprocess.run(
-        ["git", "ls-files", "-z"],  # noqa: S607 - git is found as the developer finds it
+        # A checkout may belong to another user than the one that checks it, as in a container.
+        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"],  # noqa: S607 - from the path
         cwd=ROOT,
         check=True,
         capture_output=True,
