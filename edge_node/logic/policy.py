@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_node.config import CropSettings, PolicySettings
 from edge_node.logic.budget import SizeEstimate, TokenBucket
-from edge_node.logic.rows import Floats, Mask, Positions, Rows
+from edge_node.logic.rows import Floats, Mask, Positions, Rows, observed_boxes
 from edge_node.values import Reason, Suppression
 from foundation.escalations import Region
 from foundation.geometry import crop_region
@@ -135,6 +135,7 @@ class Policy:
             return
         width, height = frame_size
         values = rows["score"] * (1 - rows["score"])
+        boxes = observed_boxes(rows)
         ranked = positions[np.argsort(-values[positions], kind="stable")]
         for rank, first in enumerate(ranked.tolist()):
             if rows["pending"][first]:
@@ -143,7 +144,7 @@ class Policy:
             if self._requests.holds(1.0, now_ns):
                 cause = Suppression.BUDGET_BYTES
                 region = crop_region(
-                    rows["box"][first],
+                    boxes[first],
                     margin=self._crop.margin,
                     side_min_px=self._crop.side_min_px,
                     frame_width=width,
@@ -175,7 +176,7 @@ class Policy:
         """Other tracks that the same crop can decide about."""
         riders = rows["confirmed"] & ~(rows["pending"] | rows["answered"] | rows["from_cloud"])
         riders &= (rows["coasted"] == 0) & self._in_band(rows)
-        box = rows["box"]
+        box = observed_boxes(rows)
         riders &= (box[:, 0] >= region.x1 + 1) & (box[:, 1] >= region.y1 + 1)
         riders &= (box[:, 2] <= region.x2 - 1) & (box[:, 3] <= region.y2 - 1)
         riders[first] = False
@@ -191,8 +192,6 @@ class Policy:
 
 def _touches_border(rows: Rows, frame_width: int, frame_height: int) -> Mask:
     """Boxes that the frame's border cuts."""
-    cut = np.asarray((rows["box"][:, :2] < 1).any(axis=1), np.bool_)
-    cut |= (rows["box"][:, 2:] > np.array([frame_width - 1, frame_height - 1], np.float32)).any(
-        axis=1
-    )
-    return cut
+    boxes = observed_boxes(rows)
+    cut = (boxes[:, :2] < 1) | (boxes[:, 2:] > (frame_width - 1, frame_height - 1))
+    return np.asarray(cut.any(axis=1), np.bool_)

@@ -23,7 +23,7 @@ from edge_node.logic.records import (
     opinion_to_json,
     track_to_json,
 )
-from edge_node.logic.rows import Floats, Rows, labels_of
+from edge_node.logic.rows import Floats, Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
 from edge_node.values import Effect, Ending, EscalationOutcome, Question, Subject
 from foundation.escalations import Answer, LabelledBoxes, Region
@@ -148,11 +148,11 @@ class Reconciler:
         rows = self._tracker.rows
         asked = list(decision.asked)
         others = np.setdiff1d(np.flatnonzero(_inside(rows, decision.region)), asked)
-        labels = labels_of(rows)
+        labels, boxes = labels_of(rows), observed_boxes(rows)
         return tuple(
             Subject(
                 track_id=int(rows["track_id"][position]),
-                box=rows["box"][position].copy(),
+                box=boxes[position],
                 label=self.labels[int(labels[position])],
                 score=float(rows["score"][position]),
                 asked=order < len(asked),
@@ -273,7 +273,7 @@ class Reconciler:
 
 
 def _inside(rows: Rows, region: Region) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    box = rows["box"]
+    box = observed_boxes(rows)
     inside = (box[:, 0] >= region.x1) & (box[:, 1] >= region.y1)
     inside &= (box[:, 2] <= region.x2) & (box[:, 3] <= region.y2)
     return np.asarray(inside & rows["confirmed"], np.bool_)

@@ -32,6 +32,8 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         # Motion: the present box, and the centre's velocity.
         ("box", np.float32, (4,)),
         ("velocity", np.float32, (2,)),
+        # The last detection's own box, unsmoothed: what is really in the pixels of that frame.
+        ("seen_box", np.float32, (4,)),
         # Evidence of the edge, scores calibrated: running mean, class votes, best moment.
         ("score", np.float32),
         ("votes", np.float32, (classes,)),
@@ -76,6 +78,11 @@ def centers_and_sides(boxes: Boxes) -> tuple[Floats, Floats, Floats, Floats]:
     height = np.maximum(bottom - top, np.float32(1))
     half = np.float32(0.5)
     return (left + right) * half, (top + bottom) * half, width, height
+
+
+def observed_boxes(rows: Rows) -> Boxes:
+    """Where each track was seen in the present frame (N, 4), or is expected where it was not."""
+    return np.where((rows["coasted"] == 0)[:, None], rows["seen_box"], rows["box"])
 
 
 def labels_of(rows: Rows) -> npt.NDArray[np.int32]:

@@ -29,7 +29,8 @@ _COUNTS = np.arange(1, 33, dtype=np.float32)
 _CENTER_GAINS = np.maximum(2 * (2 * _COUNTS - 1) / (_COUNTS * (_COUNTS + 1)), 0.35)
 _VELOCITY_GAINS = np.maximum(6 / (_COUNTS * (_COUNTS + 1)), 0.06)
 _CENTER_GAINS[0] = _VELOCITY_GAINS[0] = 1.0
-_SIZE_GAIN_MIN = np.float32(0.2)
+_SIZE_GAIN_MIN = np.float32(0.4)
+"""Large enough to follow an object that grows as it enters the frame."""
 
 
 class Tracker:
@@ -133,7 +134,7 @@ class Tracker:
             self.refused_starts += 1
             return None
         row = new_rows(1, self._classes)
-        row["box"] = row["best_box"] = box
+        row["box"] = row["seen_box"] = row["best_box"] = box
         row["velocity"] = self._scene
         row["confirmed"] = row["from_cloud"] = row["answered"] = True
         row["cloud_label"], row["cloud_score"] = label, score
@@ -184,6 +185,7 @@ class Tracker:
         rows["best_score"] = np.maximum(rows["best_score"], found.scores)
         rows["best_box"] = np.where(better[:, None], found.boxes, rows["best_box"])
         rows["best_sequence"] = np.where(better, self._sequence, rows["best_sequence"])
+        rows["seen_box"] = found.boxes
         rows["detections"] = count
         rows["coasted"] = 0
         rows["last_sequence"] = self._sequence
@@ -214,7 +216,7 @@ class Tracker:
             return
         found = found.take(np.arange(min(room, len(found))))
         rows = new_rows(len(found), self._classes)
-        rows["box"] = rows["best_box"] = found.boxes
+        rows["box"] = rows["seen_box"] = rows["best_box"] = found.boxes
         rows["velocity"] = self._scene
         rows["score"] = rows["best_score"] = found.scores
         rows["votes"][np.arange(len(rows)), found.class_ids] = found.scores

@@ -17,7 +17,7 @@ from edge_node.logic.deadline import DeadlineGate
 from edge_node.logic.policy import Decision, Policy
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.records import FrameRecord, Record
-from edge_node.logic.rows import Rows, labels_of
+from edge_node.logic.rows import Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.inbox import Arrival, LaneInbox
@@ -202,7 +202,7 @@ class FrameLane:
         asked = list(decision.asked)
         labels = self._reconciler.labels
         proposals = LabelledBoxes(
-            rows["box"][asked],
+            observed_boxes(rows[asked]),
             np.clip(rows["score"][asked], 0, 1),
             tuple(labels[index] for index in labels_of(rows[asked]).tolist()),
         )

@@ -35,6 +35,7 @@ def rows_of(*tracks: dict[str, Any]) -> Rows:
             "confirmed": True,
             **track,
         }
+        row.setdefault("seen_box", row["box"])
         for name, value in row.items():
             rows[name][position] = value
     return rows

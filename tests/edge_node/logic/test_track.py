@@ -158,6 +158,18 @@ def test_crossing_objects_keep_their_ids() -> None:
     assert (tracked.rows["velocity"][:, 0] > 0).tolist() == [True, False]
 
 
+def test_object_that_grows_as_it_enters_is_followed() -> None:
+    """The smoothed box lags little, and the box as it was seen does not lag at all."""
+    tracked = tracker()
+    for sequence in range(20):
+        box = np.array([[400, 960 - 8 * sequence - 8, 500, 960]], np.float32)
+        score = np.full(1, 0.6, np.float32)
+        step(tracked, sequence, Detections(box, score, np.zeros(1, np.int32)))
+    assert len(tracked.rows) == 1
+    assert tracked.rows["seen_box"][0].tolist() == [400, 800, 500, 960]
+    np.testing.assert_allclose(tracked.rows["box"][0], [400, 800, 500, 960], atol=16)
+
+
 def test_tracks_are_bounded_and_refusals_counted() -> None:
     """A detector gone mad costs bounded memory and time."""
     tracked = tracker(TrackSettings(tracks_max=10))
