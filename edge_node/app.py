@@ -70,17 +70,21 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
         ready.set("bundle", True)
         log.info("bundle %s %s (%.12s)", info.name, info.version, model.bundle.digest)
         with ExitStack() as stack:
+            source = await asyncio.to_thread(
+                stack.enter_context, make_source(settings.source, clock)
+            )
+            # After the source: what cannot start must not empty the results of the run before.
             writer = ResultWriter(
                 settings.results, metrics.results_dropped, metrics.stages["write"], clock
             )
             stack.enter_context(writer)
-            source = await asyncio.to_thread(
-                stack.enter_context, make_source(settings.source, clock)
-            )
             node = _Node(settings, model, source, writer, metrics, clock)
             await asyncio.to_thread(node.warm_up)
             ready.set("source", True)
+            log.info("source %s is running, results go to %s", source.name, settings.results.path)
             await node.run(stop)
+        ended = ", ".join(f"{count} {name}" for name, count in metrics.frame_counts().items())
+        log.info("frames: %s", ended or "none")
         if node.capture.failure is not None:
             raise HardcaseError(node.capture.failure.message, remedy=node.capture.failure.remedy)
 

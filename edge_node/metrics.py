@@ -91,6 +91,14 @@ class EdgeMetrics:
             registry=registry,
         )
 
+    def frame_counts(self) -> dict[str, int]:
+        """Frames so far by outcome, without the outcomes that did not occur."""
+        counts = {
+            outcome.value: int(next(iter(child.collect())).samples[0].value)
+            for outcome, child in self.frames.items()
+        }
+        return {name: count for name, count in counts.items() if count}
+
     def _register_escalation(self, registry: CollectorRegistry, camera: str) -> None:
         escalations = Counter(
             "edge_escalations",

@@ -22,7 +22,13 @@ from edge_node.metrics import EdgeMetrics
 from edge_node.ports import UplinkFeed
 from edge_node.values import IgnoredVerdict, LinkFailure
 from foundation.clock import Clock, elapsed_s
-from foundation.errors import ConfigError, HardcaseError, OverloadError, RejectedError
+from foundation.errors import (
+    ConfigError,
+    HardcaseError,
+    OverloadError,
+    RejectedError,
+    TransientError,
+)
 from foundation.escalations import Capabilities, Encoding
 from foundation.wire import (
     capabilities_from_proto,
@@ -170,6 +176,11 @@ class GrpcUplink:
             return ConfigError(
                 f"{address} is not a Hardcase escalator: {details}",
                 remedy="Check escalator.address; frames go on without it",
+            )
+        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            return TransientError(
+                f"No escalator answers at {address}: {details}",
+                remedy="Frames go on without it, and it is tried again",
             )
         return error_from_rpc(error, f"escalator {address}")
 

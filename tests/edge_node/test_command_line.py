@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from edge_node.__main__ import guess_source
 from foundation.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK
 from tests.support.bundles import grid_model, make_bundle, write_bundle
 from tests.support.escalator import ScriptedEscalator, confirm, relabel
@@ -277,6 +278,57 @@ async def test_video_cut_off_half_way_is_processed_and_fails(site: Site) -> None
     assert "of its 40 frames" in errors
     assert 5 < len(site.records("frame")) < 35
     assert site.records("track")
+
+
+async def test_video_that_changes_size_is_processed_to_its_end(site: Site) -> None:
+    """Tracks end at the change, boxes and crops stay inside the frame they belong to."""
+    parts = []
+    for name, width, height in (("a", 320, 240), ("b", 192, 160)):
+        pictures = moving_squares(20, width=width, height=height)
+        parts.append(write_video(site.folder / f"{name}.ts", pictures).read_bytes())
+    video = site.folder / "both.ts"
+    video.write_bytes(b"".join(parts))
+    async with ScriptedEscalator() as escalator:
+        code, _, _ = await run(*site.arguments(source=video, escalator=escalator.address))
+    assert code == EXIT_OK
+    frames = site.records("frame")
+    assert len(frames) > 30
+    limits = {max(track["box"][2] for track in record["tracks"]) for record in frames[-5:]}
+    assert max(limits) <= 192
+    for escalation in escalator.received:
+        width = escalation.frame_width
+        assert escalation.region.lies_inside(width, {320: 240, 192: 160}[width])
+
+
+async def test_address_of_something_else_costs_no_frame(site: Site) -> None:
+    """A socket that accepts and never speaks: the lane runs to its end."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        code, _, _ = await run(*site.arguments(escalator=address))
+    assert code == EXIT_OK
+    assert len(site.records("frame")) == 40
+
+
+async def test_absent_source_leaves_the_results_of_the_run_before(site: Site) -> None:
+    """What cannot start empties no file."""
+    site.results.write_text("precious")
+    code, _, _ = await run(*site.arguments(source=site.folder / "nowhere.mp4"))
+    assert code == EXIT_CONFIG
+    assert site.results.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("/dev/video2", "v4l2"), ("clips/a.mp4", "video"), ("a.mp4", "video"), ("line", "line")],
+)
+def test_kind_of_source_is_guessed(text: str, kind: str) -> None:
+    """From what a person writes after --source."""
+    assert guess_source(text)["kind"] == kind
+
+
+def test_folder_is_guessed_to_hold_images(tmp_path: Path) -> None:
+    """A path that is a folder."""
+    assert guess_source(str(tmp_path)) == {"kind": "images", "uri": str(tmp_path)}
 
 
 async def test_telemetry_port_in_use_does_not_start(site: Site) -> None:
