@@ -174,7 +174,7 @@ class _Node:
         await capture
         await asyncio.to_thread(self._lane.frames_done.wait, _FRAMES_DONE_S)
         if self._escalations is not None and encoder is not None and uplink is not None:
-            await asyncio.to_thread(self._encoder.close)
+            self._encoder.close()
             await encoder
             await self._escalations.drain(self._settings.drain_s)
             uplink.cancel()

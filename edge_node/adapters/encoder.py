@@ -36,7 +36,10 @@ class CropEncoder:
         encode_seconds: Histogram,
     ) -> None:
         self._settings = settings
-        self._queue: queue.Queue[Candidate | None] = queue.Queue(maxsize=queue_max)
+        # Bounded by `offer`: one thread offers, so the bound cannot be overrun, and closing never
+        # waits for room.
+        self._queue: queue.SimpleQueue[Candidate | None] = queue.SimpleQueue()
+        self._queue_max = queue_max
         self._site = site
         self._camera = camera
         self._bundle_digest = bundle_digest
@@ -46,12 +49,9 @@ class CropEncoder:
 
     def offer(self, candidate: Candidate) -> bool:
         """Queues a candidate; False when there is no room. Never blocks."""
-        if self._closed.is_set():
+        if self._closed.is_set() or self._queue.qsize() >= self._queue_max:
             return False
-        try:
-            self._queue.put_nowait(candidate)
-        except queue.Full:
-            return False
+        self._queue.put(candidate)
         return True
 
     def close(self) -> None:

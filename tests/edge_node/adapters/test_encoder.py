@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 from prometheus_client import CollectorRegistry
 
@@ -60,9 +58,7 @@ def test_hand_off_is_bounded_and_never_blocks() -> None:
         False,
     ]
     delivered: list[Escalation] = []
-    closing = threading.Thread(target=crops.close)
-    closing.start()
+    crops.close()
     crops.run(lambda _, escalation: delivered.append(escalation))
-    closing.join(5.0)
     assert [escalation.id for escalation in delivered] == ["0", "1"]
     assert not crops.offer(candidate("late"))
