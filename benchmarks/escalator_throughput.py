@@ -38,8 +38,7 @@ import yaml
 from foundation.bundle import Bundle
 from foundation.clock import SystemClock, after_s
 from foundation.escalations import Encoding, Escalation, LabelledBoxes, Region
-from foundation.frames import Pixels
-from foundation.images import decode_image, encode_image
+from foundation.images import encode_image
 from foundation.session import ModelSession
 from foundation.wire import escalation_to_proto
 from protos.escalation.v1 import escalation_pb2
@@ -84,17 +83,13 @@ class Bare:
 
     Args:
         bundle: the model.
-        encoding: of the crops.
         threads: of the session.
         decode_threads: beside them.
         batch: crops per run.
     """
 
-    def __init__(
-        self, bundle: Bundle, encoding: Encoding, threads: int, decode_threads: int, batch: int
-    ) -> None:
+    def __init__(self, bundle: Bundle, threads: int, decode_threads: int, batch: int) -> None:
         contract = bundle.info.input
-        self._encoding = encoding
         self._batch = batch
         self._nhwc = contract.layout == "NHWC"
         session = ModelSession.open(bundle.model, intra_op_threads=threads)
@@ -123,10 +118,8 @@ class Bare:
         target = self._buffers[number % 2].input
 
         def decode(position: int) -> None:
-            data = crops[(number * self._batch + position) % len(crops)]
-            pixels: Pixels = decode_image(
-                data, self._encoding, side_min_px=1, pixels_max=100_000_000
-            )
+            data = np.frombuffer(crops[(number * self._batch + position) % len(crops)], np.uint8)
+            pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
             target[position] = pixels if self._nhwc else pixels.transpose(2, 0, 1)
 
         return [self._pool.submit(decode, position) for position in range(self._batch)]
@@ -241,7 +234,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     bundle = Bundle.open(options.bundle)
     crops = make_crops(bundle, encoding)
     cv2.setNumThreads(1)
-    bare = Bare(bundle, encoding, options.threads, options.decode_threads, options.batch)
+    batch = options.batch if bundle.info.input.dynamic_batch else 1
+    bare = Bare(bundle, options.threads, options.decode_threads, batch)
     rounds = []
     with serving(options.bundle, options) as (port, process):
         client = Client(port, bundle, crops, encoding)
@@ -259,7 +253,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "bundle": {"name": bundle.info.name, "digest": bundle.digest},
         "crop": {"encoding": encoding, "bytes": round(statistics.mean(map(len, crops)))},
         "threads": {"inference": options.threads, "decode": options.decode_threads},
-        "batch": options.batch,
+        "batch": batch,
         "crops_per_round": options.crops,
         "rounds": [asdict(entry) for entry in rounds],
         "bare_crops_per_s": statistics.median(entry.bare_crops_per_s for entry in rounds),
