@@ -23,11 +23,20 @@ def distances(first: Boxes, second: Boxes) -> Floats:
     x1, y1, w1, h1 = centers_and_sides(first)
     x2, y2, w2, h2 = centers_and_sides(second)
     half = np.float32(0.5)
-    across = np.abs(x1[:, None] - x2) / ((w1[:, None] + w2) * half + _SIDE_FLOOR_PX)
-    along = np.abs(y1[:, None] - y2) / ((h1[:, None] + h2) * half + _SIDE_FLOOR_PX)
-    size = np.abs(np.log(w1 * h1)[:, None] - np.log(w2 * h2))
-    total: Floats = np.maximum(across, along) + _SIZE_PRICE * size
-    total[size > _RATIO_MAX] = np.inf
+    # In place, because at this size it is the number of arrays that costs.
+    total: Floats = x1[:, None] - x2
+    np.abs(total, out=total)
+    total /= (w1 * half + _SIDE_FLOOR_PX)[:, None] + w2 * half
+    along = y1[:, None] - y2
+    np.abs(along, out=along)
+    along /= (h1 * half + _SIDE_FLOOR_PX)[:, None] + h2 * half
+    np.maximum(total, along, out=total)
+    size = np.log(w1 * h1)[:, None] - np.log(w2 * h2)
+    np.abs(size, out=size)
+    hopeless = size > _RATIO_MAX
+    size *= _SIZE_PRICE
+    total += size
+    total[hopeless] = np.inf
     return total
 
 
@@ -47,22 +56,24 @@ def assign(costs: Floats, limits: Floats | float) -> tuple[Positions, Positions]
     nothing = np.zeros(0, np.intp)
     if costs.size == 0:
         return nothing, nothing
-    hopeful = costs <= limits
+    hopeful = np.asarray(costs <= limits, np.bool_)
     open_rows = np.flatnonzero(hopeful.any(axis=1))
-    open_columns = np.flatnonzero(hopeful[open_rows].any(axis=0))
-    left = np.where(hopeful, costs, np.float32(np.inf))[np.ix_(open_rows, open_columns)]
+    open_columns = np.flatnonzero(hopeful.any(axis=0))
+    left = np.where(hopeful, costs, np.float32(np.inf))[open_rows[:, None], open_columns]
     rows, columns = [nothing], [nothing]
     while left.size:
         every_row = np.arange(left.shape[0])
         column_of_row = left.argmin(axis=1)
         mutual = left.argmin(axis=0)[column_of_row] == every_row
         mutual &= left[every_row, column_of_row] < np.inf
-        row = np.flatnonzero(mutual)
+        row = mutual.nonzero()[0]
         if row.size == 0:
             break
         column = column_of_row[row]
         rows.append(open_rows[row])
         columns.append(open_columns[column])
+        if row.size == min(left.shape):
+            break
         # The rest is small after the first round, so it is worth cutting out.
         free = np.ones(left.shape[1], np.bool_)
         free[column] = False

@@ -26,11 +26,11 @@ _SCORE_MEMORY = np.float32(0.7)
 # Gains of the least-squares straight line through k detections, floored so that a track can turn.
 # Source: Brookner, Tracking and Kalman Filtering Made Easy, section 1.2.10 (growing-memory filter).
 _COUNTS = np.arange(1, 33, dtype=np.float32)
-_CENTER_GAINS = np.maximum(2 * (2 * _COUNTS - 1) / (_COUNTS * (_COUNTS + 1)), 0.35)
-_VELOCITY_GAINS = np.maximum(6 / (_COUNTS * (_COUNTS + 1)), 0.06)
+_CENTER_GAINS = np.maximum(2 * (2 * _COUNTS - 1) / (_COUNTS * (_COUNTS + 1)), 0.35)[:, None]
+_VELOCITY_GAINS = np.maximum(6 / (_COUNTS * (_COUNTS + 1)), 0.06)[:, None]
 _CENTER_GAINS[0] = _VELOCITY_GAINS[0] = 1.0
-_SIZE_GAIN_MIN = np.float32(0.4)
-"""Large enough to follow an object that grows as it enters the frame."""
+# Large enough to follow an object that grows as it enters the frame.
+_SIZE_GAINS = np.maximum(1 / _COUNTS, 0.4)[:, None]
 
 
 class Tracker:
@@ -68,7 +68,7 @@ class Tracker:
     def observe(self, detections: Detections) -> None:
         """Joins the detections of the present frame, with calibrated scores, to the tracks."""
         floor = self._keep[detections.class_ids]
-        kept = np.flatnonzero(detections.scores >= floor)
+        kept = (detections.scores >= floor).nonzero()[0]
         if kept.size < len(detections):
             detections = detections.take(kept)
         may_start = detections.scores >= self._start[detections.class_ids]
@@ -93,7 +93,7 @@ class Tracker:
             self._update(row, detections.take(column))
             taken[column] = True
         self._learn_scene()
-        fresh = np.flatnonzero(may_start & ~taken)
+        fresh = (may_start & ~taken).nonzero()[0]
         if fresh.size:
             self._start_tracks(detections.take(fresh))
 
@@ -162,30 +162,30 @@ class Tracker:
         rows = self.rows[at]
         count = rows["detections"] + 1
         gain_at = np.minimum(count, len(_COUNTS)) - 1
-        steps = np.maximum(rows["coasted"], 1).astype(np.float32)[:, None]
-        residual = found.boxes - rows["box"]
-        shift = (residual[:, :2] + residual[:, 2:]) * np.float32(0.5)
-        growth = (residual[:, 2:] - residual[:, :2]) * np.float32(0.5)
-        # The size that the cloud gave is better than any the edge will measure.
-        size_gain = np.maximum(np.float32(1) / count, _SIZE_GAIN_MIN)
-        size_gain = np.where(rows["cloud_label"] == NO_LABEL, size_gain, np.float32(0))[:, None]
-        center = _CENTER_GAINS[gain_at][:, None] * shift
-        side = size_gain * growth
+        seen = found.boxes
+        residual = seen - rows["box"]
+        half = np.float32(0.5)
+        shift = (residual[:, :2] + residual[:, 2:]) * half
+        center = _CENTER_GAINS[gain_at] * shift
+        side = _SIZE_GAINS[gain_at] * (residual[:, 2:] - residual[:, :2]) * half
+        opinion = rows["cloud_label"] != NO_LABEL
+        if opinion.any():
+            # The size that the cloud gave is better than any the edge will measure.
+            side[opinion] = 0
         rows["box"][:, :2] += center - side
         rows["box"][:, 2:] += center + side
-        rows["velocity"] += _VELOCITY_GAINS[gain_at][:, None] / steps * shift
-        rows["score"] = np.where(
-            count == 1,
-            found.scores,
-            _SCORE_MEMORY * rows["score"] + (1 - _SCORE_MEMORY) * found.scores,
-        )
+        steps = np.maximum(rows["coasted"], 1).astype(np.float32)
+        rows["velocity"] += _VELOCITY_GAINS[gain_at] / steps[:, None] * shift
+        memory = np.where(count == 1, np.float32(0), _SCORE_MEMORY)
+        rows["score"] = memory * rows["score"] + (1 - memory) * found.scores
         rows["votes"][np.arange(len(rows)), found.class_ids] += found.scores
         rows["edge_label"] = rows["votes"].argmax(axis=1)
-        better = found.scores > rows["best_score"]
-        rows["best_score"] = np.maximum(rows["best_score"], found.scores)
-        rows["best_box"] = np.where(better[:, None], found.boxes, rows["best_box"])
-        rows["best_sequence"] = np.where(better, self._sequence, rows["best_sequence"])
-        rows["seen_box"] = found.boxes
+        better = (found.scores > rows["best_score"]).nonzero()[0]
+        if better.size:
+            rows["best_score"][better] = found.scores[better]
+            rows["best_box"][better] = seen[better]
+            rows["best_sequence"][better] = self._sequence
+        rows["seen_box"] = seen
         rows["detections"] = count
         rows["coasted"] = 0
         rows["last_sequence"] = self._sequence
