@@ -21,7 +21,7 @@ from model_workshop.matching import match
 
 CROP_SIDE_PX = 192
 CROP_QUALITY = 80
-PROPOSAL_FLOOR = 0.05
+PROPOSAL_FLOOR = 0.1
 _RIM_PX = 24
 """An object nearer to a crop's edge than this is asked about again."""
 

@@ -52,6 +52,8 @@ from model_workshop.thresholds import fit_thresholds
 from model_workshop.training import TrainingPlan, load_averaged_net, train
 
 _CALIBRATION_FRAMES = 64
+_CROP_PICTURES = 100
+"""Pictures that a crop model is measured on; each asks for dozens of crops."""
 _NMS_IOU = 0.3
 _SCORE_FLOOR = 0.02
 
@@ -194,7 +196,8 @@ def _finish_frames(bundle: Bundle, floating: Bundle, dataset: Path) -> Bundle:
 
 
 def _finish_crops(bundle: Bundle, proposer: Bundle, dataset: Path) -> Bundle:
-    val, test = read_split(dataset / "val"), read_split(dataset / "test")
+    val = read_split(dataset / "val", images_max=_CROP_PICTURES)
+    test = read_split(dataset / "test", images_max=_CROP_PICTURES)
     fitted = matches_of(val, detect_at_proposals(bundle, proposer, val))
     calibration = fit_calibration(fitted, val.labels)
     thresholds = fit_thresholds(apply_calibration(fitted, calibration, val.labels))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class _Run:
         self._epoch = 0
         self._step = 0
         self._spent_s = 0.0
-        self._steps_per_epoch = max(100, sampler.samples_per_epoch // plan.batch_size)
+        self._steps_per_epoch = max(20, sampler.samples_per_epoch // plan.batch_size)
 
     @property
     def _progress(self) -> float:
@@ -109,22 +109,25 @@ class _Run:
 
     def go(self, pool: ThreadPoolExecutor) -> None:
         """Trains until the budget is spent."""
-        pending = pool.submit(self._draw)
         while self._progress < 1.0:
             started, totals = time.monotonic(), np.zeros(2)
             steps = 0
+            pending = pool.submit(self._draw)
             while steps < self._steps_per_epoch and self._progress < 1.0:
                 batch = pending.result()
-                pending = pool.submit(self._draw)
-                totals += self._one_step(batch)
                 steps += 1
+                # Nothing is drawn ahead across an epoch's end: a checkpoint must know which
+                # samples come next.
+                if steps < self._steps_per_epoch:
+                    pending = pool.submit(self._draw)
+                totals += self._one_step(batch)
                 now = time.monotonic()
                 self._spent_s += now - started
                 started = now
+            wait([pending])
             self._epoch += 1
             self._record(totals / max(1, steps), steps)
             self._save()
-        pending.cancel()
 
     def _draw(self) -> Batch:
         classes = self._shape.classes

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from foundation.errors import EXIT_CONFIG, EXIT_OK
+from model_workshop.__main__ import main
+from tests.support.bundles import grid_model, write_bundle
+from tests.support.datasets import write_split
+
+
+def test_inspect_prints_what_a_bundle_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Digest, input, labels and thresholds are there for a person to read."""
+    path = write_bundle(tmp_path / "bundle.zip")
+    assert main(["inspect", str(path)]) == EXIT_OK
+    printed = capsys.readouterr().out
+    for fact in ("squares 1 (Apache-2.0)", "3: blue, green, red", "uint8 NHWC BGR", "report 0.5"):
+        assert fact in printed
+
+
+def test_evaluate_prints_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line of COCO figures, one of the best threshold, one a class."""
+    pytest.importorskip("pycocotools", reason="pycocotools is in the extra 'workshop'")
+    bundle = write_bundle(tmp_path / "bundle")
+    split = write_split(tmp_path / "val", width=64, height=64, side=16)
+    assert main(["evaluate", str(bundle), str(split)]) == EXIT_OK
+    printed = capsys.readouterr().out
+    assert "mAP50-95" in printed
+    assert printed.count("\n  AP50 ") == 3
+
+
+def test_quantize_writes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The result opens, and the reader is told that calibration was reset."""
+    bundle = write_bundle(tmp_path / "bundle")
+    images = write_split(tmp_path / "val", width=64, height=64) / "images"
+    out = tmp_path / "int8"
+    assert main(["quantize", str(bundle), "--images", str(images), "--out", str(out)]) == EXIT_OK
+    assert "calibration was reset" in capsys.readouterr().out
+    assert main(["inspect", str(out)]) == EXIT_OK
+
+
+def test_errors_go_to_standard_error_with_a_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line names the file and what to do, and the exit code says that an operator acts."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(grid_model()[:200])
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a\nb\n", encoding="utf-8")
+    arguments = ["import", str(model), "--family", "yolox", "--labels", str(labels)]
+    assert main([*arguments, "--out", str(tmp_path / "bundle")]) == EXIT_CONFIG
+    message = capsys.readouterr().err
+    assert message.startswith("model-workshop: ")
+    assert "model.onnx" in message
+    assert "Download or export it again" in message
+
+
+def test_existing_output_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody trains for an hour to learn that the path is taken."""
+    bundle = write_bundle(tmp_path / "bundle")
+    arguments = ["quantize", str(bundle), "--images", str(tmp_path), "--out", str(bundle)]
+    assert main(arguments) == EXIT_CONFIG
+    assert "exists" in capsys.readouterr().err
+
+
+def test_a_bundle_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The path is in the message."""
+    assert main(["inspect", str(tmp_path / "absent")]) == EXIT_CONFIG
+    assert "absent" in capsys.readouterr().err
