@@ -34,7 +34,13 @@ from prometheus_client import CollectorRegistry
 from edge_node.adapters.encoder import CropEncoder
 from edge_node.adapters.model import BundleModel
 from edge_node.adapters.results import ResultWriter
-from edge_node.config import DeadlineSettings, DetectorSettings, EdgeSettings, ResultSettings
+from edge_node.config import (
+    DeadlineSettings,
+    DetectorSettings,
+    EdgeSettings,
+    PolicySettings,
+    ResultSettings,
+)
 from edge_node.logic.records import FrameRecord
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.capture import Capture as CaptureThread
@@ -157,6 +163,8 @@ class LaneSide:
             # Unpaced frames wait for their turn; that is no reason to coast.
             deadline=DeadlineSettings(deadline_s=60.0),
             results=ResultSettings(path=str(results)),
+            # The sides take turns; a burst saved up meanwhile would be more than 30 fps ever sees.
+            policy=PolicySettings(requests_burst=1.0),
         )
         self.metrics = EdgeMetrics(CollectorRegistry(), settings.camera)
         self._writer = ResultWriter(

@@ -6,12 +6,15 @@ docs/config-edge.md, which a test holds equal to these models.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from foundation.escalations import Encoding
 from foundation.settings import Settings
+
+
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class SourceSettings(Settings):
@@ -76,9 +79,9 @@ class TrackSettings(Settings):
 class PolicySettings(Settings):
     """What is asked of the cloud, and how much."""
 
-    band_low: dict[str, float] = Field(default_factory=dict)
+    band_low: dict[str, Score] = Field(default_factory=dict)
     """Per label, the calibrated score from which the edge asks; absent labels as in the bundle."""
-    band_high: dict[str, float] = Field(default_factory=dict)
+    band_high: dict[str, Score] = Field(default_factory=dict)
     """Per label, the calibrated score above which the edge is sure; absent labels as in the
     bundle."""
     min_track_frames: int = Field(default=5, ge=1, le=10_000)

@@ -191,8 +191,8 @@ class UplinkFeed(Protocol):
         """Waits until there is something to send and room in flight."""
         ...
 
-    def note_sent(self, escalation_id: str, size_bytes: int) -> None:
-        """Counts what was handed to the stream."""
+    def note_sent(self, size_bytes: int) -> None:
+        """Counts the bytes of an escalation that was handed to the stream."""
         ...
 
     def receive(self, verdict: Verdict) -> None:

@@ -27,6 +27,8 @@ from foundation.errors import ConfigError
 log = logging.getLogger(__name__)
 
 _CLOSE_S = 10.0
+# Built once: `json.dumps` with separators builds an encoder per call.
+_ENCODE = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class ResultWriter:
@@ -103,7 +105,7 @@ class ResultWriter:
             queued_at_ns, record = item
             document = record if isinstance(record, Mapping) else record.to_json()
             try:
-                output.write(json.dumps(document, separators=(",", ":")) + "\n")
+                output.write(_ENCODE(document) + "\n")
                 if self._queue.empty():
                     output.flush()
             except (OSError, ValueError) as error:

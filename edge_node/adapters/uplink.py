@@ -157,7 +157,7 @@ class GrpcUplink:
                 feed.refuse(escalation.id)
                 continue
             await call.write(message)
-            feed.note_sent(escalation.id, size)
+            feed.note_sent(size)
 
     async def _receive(self, call: _Call, feed: UplinkFeed) -> None:
         async for message in call:

@@ -129,9 +129,8 @@ class EscalationLane:
             self._changed.clear()
             await self._changed.wait()
 
-    def note_sent(self, escalation_id: str, size_bytes: int) -> None:
-        """Counts what was handed to the stream."""
-        del escalation_id
+    def note_sent(self, size_bytes: int) -> None:
+        """Counts the bytes of an escalation that was handed to the stream."""
         self._metrics.uplink_bytes.inc(size_bytes)
 
     def receive(self, verdict: Verdict) -> None:
