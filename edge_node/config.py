@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from foundation.escalations import Encoding
 from foundation.settings import Settings
 
-
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
