@@ -44,7 +44,7 @@ class GridOutputs(Settings):
     """Anchor-free grid of this project: class logits and distances in separate tensors.
 
     `heatmap` is (N, classes, h, w) logits. `box` is (N, 4, h, w): the distances left, top, right
-    and bottom from the cell's centre, in strides, not negative.
+    and bottom from the cell's centre, in strides; negative where a small box lies beside it.
     """
 
     family: Literal["grid"] = "grid"
