@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from edge_node.config import EdgeSettings
 from edge_node.metrics import EdgeMetrics
-from edge_node.values import Effect, FrameOutcome
+from edge_node.values import Effect, EscalationOutcome, FrameOutcome
 from foundation.manifest import ClassThresholds, Thresholds
 from reference_line.analysis import Analysis
 from reference_line.charts import Bar, bars_over_time, grouped_bars, nice_ceiling, scatter
@@ -174,7 +174,7 @@ def test_samples_are_read_from_real_metrics() -> None:
     metrics = EdgeMetrics(registry, "line")
     metrics.frames[FrameOutcome.ON_TIME].inc(3)
     metrics.verdicts[Effect.REFUTED].inc(2)
-    metrics.escalations.labels(camera="line", reason="leaving", outcome="shed").inc(4)
+    metrics.escalations["leaving", EscalationOutcome.SHED].inc(4)
     metrics.uplink_bytes.inc(1234)
     metrics.spool_escalations.set(5)
     sample = parse_sample(generate_latest(registry).decode(), 1.5)
