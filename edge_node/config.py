@@ -53,8 +53,7 @@ class DeadlineSettings(Settings):
     """From capture to publication; counted from the instant of capture."""
     cost_quantile: float = Field(default=0.8, ge=0.5, le=1.0)
     """The quantile of recent frame costs that is taken as the next frame's cost. At 0.8 a frame is
-    given up only where it would probably be late; higher gives up frames that would mostly make
-    it."""
+    given up where one in five like it would be late; higher gives up more that would make it."""
     cost_window_frames: int = Field(default=64, ge=8, le=4096)
     """How many recent costs are remembered."""
     coasts_max: int = Field(default=30, ge=1, le=10_000)
