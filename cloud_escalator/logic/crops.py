@@ -54,13 +54,15 @@ class Reporter:
             crop: (H, W, 3), the decoded crop.
 
         Returns:
-            Boxes in source pixels inside the region, calibrated scores, names.
+            Boxes in source pixels inside the region, none empty; calibrated scores; names.
         """
         scores = self._calibration.apply(detections, self._labels)
         seen = detections.with_scores(scores).take(scores >= self._seen_from[detections.class_ids])
         height, width = crop.shape[:2]
         scale = np.array([region.width / width, region.height / height] * 2, np.float32)
         inside = clip_boxes(seen.boxes * scale, region.width, region.height)
+        # A box that lay wholly outside the crop is clipped to a line and says nothing of it.
+        kept = (inside[:, 2:] > inside[:, :2]).all(axis=1)
         offset = np.array([region.x1, region.y1] * 2, np.float32)
-        placed = Detections(inside + offset, seen.scores, seen.class_ids)
+        placed = Detections(inside + offset, seen.scores, seen.class_ids).take(kept)
         return LabelledBoxes.from_detections(placed, self._labels)

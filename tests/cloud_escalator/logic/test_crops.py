@@ -67,6 +67,17 @@ def test_only_what_counts_as_seen_is_reported() -> None:
     np.testing.assert_allclose(found.scores, [0.45])
 
 
+def test_boxes_beside_the_crop_are_not_reported() -> None:
+    """What the model places wholly outside what it was shown is no detection."""
+    reporter = Reporter(LABELS, Calibration(), thresholds(0.5))
+    found = reporter.report(
+        detections((-20, 0, -5, 10, 0.9, 0), (5, 40, 9, 50, 0.9, 0), (5, 5, 9, 9, 0.9, 1)),
+        Region(100, 200, 132, 232),
+        image(32, 32),
+    )
+    assert found.labels == ("short",)
+
+
 @given(
     st.integers(0, 500),
     st.integers(0, 500),
@@ -84,6 +95,6 @@ def test_reported_boxes_lie_inside_the_region(
     y1, y2 = sorted((corners[1], corners[3]))
     shown = image(max(1, width // 2), max(1, height // 3))
     found = reporter.report(detections((x1, y1, x2, y2, 0.9, 0)), region, shown)
-    box = found.boxes[0]
-    assert x <= box[0] <= box[2] <= x + width
-    assert y <= box[1] <= box[3] <= y + height
+    for box in found.boxes:
+        assert x <= box[0] <= box[2] <= x + width
+        assert y <= box[1] <= box[3] <= y + height
