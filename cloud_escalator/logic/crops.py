@@ -62,7 +62,7 @@ class Reporter:
         scale = np.array([region.width / width, region.height / height] * 2, np.float32)
         inside = clip_boxes(seen.boxes * scale, region.width, region.height)
         # A box that lay wholly outside the crop is clipped to a line and says nothing of it.
-        kept = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+        kept = np.all(inside[:, 2:] > inside[:, :2], axis=1)
         offset = np.array([region.x1, region.y1] * 2, np.float32)
         placed = Detections(inside + offset, seen.scores, seen.class_ids).take(kept)
         return LabelledBoxes.from_detections(placed, self._labels)
