@@ -35,7 +35,6 @@ from edge_node.adapters.encoder import CropEncoder
 from edge_node.adapters.model import BundleModel
 from edge_node.adapters.results import ResultWriter
 from edge_node.config import (
-    DeadlineSettings,
     DetectorSettings,
     EdgeSettings,
     PolicySettings,
@@ -160,8 +159,6 @@ class LaneSide:
         clock = SystemClock()
         settings = EdgeSettings(
             detector=DetectorSettings(bundle=str(bundle)),
-            # Unpaced frames wait for their turn; that is no reason to coast.
-            deadline=DeadlineSettings(deadline_s=60.0),
             results=ResultSettings(path=str(results)),
             # The sides take turns; a burst saved up meanwhile would be more than 30 fps ever sees.
             policy=PolicySettings(requests_burst=1.0),

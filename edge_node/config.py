@@ -26,7 +26,8 @@ class SourceSettings(Settings):
     """What to open: a video file, a folder of images, or a device such as /dev/video0."""
     pace: Literal["realtime", "unpaced"] = "realtime"
     """realtime: files play at their own rate and the newest frame wins. unpaced: each frame waits
-    for the one before it, as fast as the frame lane goes. A device is always realtime."""
+    for the one before it, as fast as the frame lane goes; it counts as captured when the lane takes
+    it, and none is dropped or coasted. A device is always realtime."""
     frame_rate_hz: float = Field(default=0.0, ge=0.0, le=1000.0)
     """Rate to play at, or to ask of the device; 0 takes the source's own."""
     parameters: dict[str, Any] = Field(default_factory=dict)

@@ -26,7 +26,8 @@ class Capture(NamedTuple):
     Attributes:
         pixels: uint8 BGR (height, width, 3), C-contiguous. The source does not write to it after
             handing it over.
-        captured_at_ns: Unix epoch instant at which the picture came to be.
+        captured_at_ns: Unix epoch instant at which the picture came to be; of a source that is not
+            live the lane takes its own instant of taking the picture instead.
     """
 
     pixels: Pixels

@@ -71,7 +71,12 @@ class Capture:
                 capture = self._source.read(self._stop)
                 if capture is None:
                     return
-                arrival = Arrival(sequence, capture.captured_at_ns, capture.pixels)
+                arrival = Arrival(
+                    sequence,
+                    capture.captured_at_ns,
+                    capture.pixels,
+                    on_demand=not self._source.live,
+                )
                 lost_before = False
             except TransientError as error:
                 arrival = Arrival(sequence, self._clock.now_ns(), None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
+from dataclasses import replace
 
 import numpy as np
 
@@ -96,6 +97,8 @@ class FrameLane:
     def _process(self, arrival: Arrival) -> None:
         clock, stages = self._clock, self._metrics.stages
         started_ns = clock.now_ns()
+        if arrival.on_demand:
+            arrival = replace(arrival, captured_at_ns=started_ns)
         waited_s = elapsed_s(arrival.captured_at_ns, started_ns)
         left_s = self._settings.deadline.deadline_s - waited_s
         pixels = arrival.pixels
@@ -104,10 +107,11 @@ class FrameLane:
         self._tracker.advance(arrival.sequence)
         outcome = FrameOutcome.FAILED
         detected = False
-        if pixels is not None and not self._gate.admits(left_s):
-            outcome = FrameOutcome.COASTED
-        elif pixels is not None:
-            detected = self._detect(arrival, pixels)
+        if pixels is not None:
+            if arrival.on_demand or self._gate.admits(left_s):
+                detected = self._detect(arrival, pixels)
+            else:
+                outcome = FrameOutcome.COASTED
         width, height = self._frame_size
         gone = self._tracker.retire(width, height, self._settings.fusion.added_frames_max)
         published_ns = clock.now_ns()

@@ -25,11 +25,14 @@ class Arrival:
         sequence: Position in the camera's stream.
         captured_at_ns: When.
         pixels: uint8 BGR (height, width, 3); None when the picture was lost on the way.
+        on_demand: The picture waits for the lane, as one of an unpaced file does: it counts as
+            captured when the lane takes it, and there is nothing to catch up with by coasting.
     """
 
     sequence: int
     captured_at_ns: int
     pixels: Pixels | None
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -285,6 +285,13 @@ def test_unpaced_source_loses_nothing() -> None:
     assert "dropped" not in bench.outcomes()
 
 
+def test_unpaced_frame_counts_as_captured_when_it_is_taken() -> None:
+    """Nothing is coasted to catch up with a file, however slow the machine is."""
+    bench, _ = run_stream([BLANK] * 20, live=False, cost_s=always(0.040), fails=always(False))
+    assert bench.outcomes() == ["late"] * 20
+    assert {record["latency_s"] for record in bench.results.of_type("frame")} == {0.04}
+
+
 def test_source_that_breaks_ends_in_order() -> None:
     """What came before is processed, and why it ended is kept for the exit code."""
     bench, capture = run_stream(
