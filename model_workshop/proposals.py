@@ -15,35 +15,39 @@ from foundation.escalations import Encoding
 from foundation.frames import Boxes, Detections, Pixels
 from foundation.geometry import crop_region
 from foundation.images import decode_image, encode_image
-from model_workshop.datasets import Picture, Split
-from model_workshop.evaluate import detect_split, wide_open
+from model_workshop.datasets import Split
+from model_workshop.evaluate import check_labels, detect_split
 from model_workshop.matching import match
 
 CROP_SIDE_PX = 192
 CROP_QUALITY = 80
-PROPOSAL_FLOOR = 0.1
+PROPOSAL_FLOOR = 0.05
+"""On calibrated scores."""
 _RIM_PX = 24
 """An object nearer to a crop's edge than this is asked about again."""
 
 
 def detect_at_proposals(
-    bundle: Bundle, proposer: Bundle, split: Split, *, proposal_floor: float = PROPOSAL_FLOOR
+    bundle: Bundle, proposer: Bundle, split: Split, *, floor: float = PROPOSAL_FLOOR
 ) -> list[Detections]:
     """What a crop model says of every picture when asked at every proposal of a frame model.
 
     Crops go through the uplink's codec; overlapping crops see an object once.
     """
-    asked = detect_split(proposer, split)
-    detector = Detector.open(wide_open(bundle), batch_max=8)
+    check_labels(proposer, split)
+    asked = Detector.open(proposer)
+    detector = Detector.open(bundle, batch_max=8)
     answers = []
-    for picture, proposals in zip(split.pictures, asked, strict=True):
-        chosen = proposals.boxes[proposals.scores >= proposal_floor]
-        answers.append(_ask(detector, bundle, picture, chosen))
+    for picture in split.pictures:
+        pixels = picture.read()
+        proposals = asked.detect(pixels)
+        scores = proposer.calibration.apply(proposals, proposer.labels)
+        answers.append(_ask(detector, bundle, pixels, proposals.boxes[scores >= floor]))
     return answers
 
 
-def _ask(detector: Detector, bundle: Bundle, picture: Picture, boxes: Boxes) -> Detections:
-    pixels = picture.read()
+def _ask(detector: Detector, bundle: Bundle, pixels: Pixels, boxes: Boxes) -> Detections:
+    height, width = pixels.shape[:2]
     crops: list[Pixels] = []
     regions: list[tuple[int, int, int, int]] = []
     for box in boxes:
@@ -53,12 +57,11 @@ def _ask(detector: Detector, bundle: Bundle, picture: Picture, boxes: Boxes) -> 
             box,
             margin=1.0,
             side_min_px=CROP_SIDE_PX,
-            frame_width=picture.width,
-            frame_height=picture.height,
+            frame_width=width,
+            frame_height=height,
         )
         data = encode_image(pixels[r.y1 : r.y2, r.x1 : r.x2], Encoding.WEBP, CROP_QUALITY)
-        pixels_max = picture.width * picture.height
-        crops.append(decode_image(data, Encoding.WEBP, side_min_px=1, pixels_max=pixels_max))
+        crops.append(decode_image(data, Encoding.WEBP, side_min_px=1, pixels_max=width * height))
         regions.append((r.x1, r.y1, r.x2, r.y2))
     parts = []
     for found, region in zip(detector.detect_batch(crops), regions, strict=True):
@@ -74,7 +77,7 @@ def _merge(parts: list[Detections], bundle: Bundle) -> Detections:
         np.concatenate([Detections.empty().scores, *(part.scores for part in parts)]),
         np.concatenate([Detections.empty().class_ids, *(part.class_ids for part in parts)]),
     )
-    return suppress(together, wide_open(bundle).info.postprocess)
+    return suppress(together, bundle.info.postprocess)
 
 
 def _inside(box: npt.NDArray[np.float32], region: tuple[int, int, int, int]) -> bool:

@@ -48,7 +48,7 @@ from model_workshop.proposals import (
 )
 from model_workshop.quantize import quantize_model
 from model_workshop.sampling import CropSampler, FrameSampler, Sampler
-from model_workshop.thresholds import fit_thresholds
+from model_workshop.thresholds import fit_thresholds, score_floor
 from model_workshop.training import TrainingPlan, load_averaged_net, train
 
 _CALIBRATION_FRAMES = 64
@@ -209,7 +209,9 @@ def _with(
     bundle: Bundle, calibration: Calibration, thresholds: Thresholds, figures: dict[str, Any]
 ) -> Bundle:
     card = bundle.info.model_card.model_copy(update={"figures": figures})
-    info = bundle.info.model_copy(update={"model_card": card})
+    floor = score_floor(calibration, thresholds, bundle.labels)
+    postprocess = bundle.info.postprocess.model_copy(update={"score_floor": floor})
+    info = bundle.info.model_copy(update={"model_card": card, "postprocess": postprocess})
     return dataclasses.replace(bundle, info=info, calibration=calibration, thresholds=thresholds)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.manifest import ClassThresholds, Thresholds
+from foundation.manifest import Calibration, ClassThresholds, Thresholds
 from model_workshop.matching import Matches, best_operating_point
 
 _COVERED = 0.9
 _SURE = 0.9
+_RAW_FLOOR_MIN = 0.02
 
 
 def fit_thresholds(matches: Matches) -> Thresholds:
@@ -25,3 +26,17 @@ def fit_thresholds(matches: Matches) -> Thresholds:
     values = sorted((min(low, report), report, max(high, report)))
     low, report, high = (round(value, 4) for value in values)
     return Thresholds(default=ClassThresholds(report=report, escalate_low=low, escalate_high=high))
+
+
+def score_floor(calibration: Calibration, thresholds: Thresholds, labels: tuple[str, ...]) -> float:
+    """The raw score below which nothing is worth decoding, because nothing would follow from it.
+
+    Half of the lowest score that is escalated, in the class that reaches it first: what lies below
+    still helps a track to begin, and what lies far below only costs time.
+    """
+    wanted = thresholds.default.escalate_low / 2
+    floors = []
+    for label in labels:
+        raw, calibrated = np.array(calibration.knots.get(label) or ((0, 0), (1, 1))).T
+        floors.append(float(np.interp(wanted, calibrated, raw)))
+    return round(max(_RAW_FLOOR_MIN, min(floors)), 4)
