@@ -22,10 +22,13 @@ from reference_line.every_proposal import as_transmitted
 from reference_line.line import Line
 from reference_line.optics import FRAME_HEIGHT, FRAME_WIDTH
 from reference_line.records import Box, CorrectionRecord, Opinion, TrackRecord
+from reference_line.truth import LABELS
 
 VIEW_PX = 72
 """Side of the part of a crop that a card shows; the defects are 5 to 16 pixels."""
 _QUALITY = 90
+_NEAR_IOU = 0.02
+"""From here on a false alarm is shown beside the defect that it touches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ def build_gallery(
         (
             "Reported in the end, and wrong",
             "False alarms that stood when the run was over.",
-            list(_sketch_false_alarms(analysis)),
+            list(_sketch_false_alarms(analysis, line)),
         ),
         (
             "Missed in the end",
@@ -172,7 +175,7 @@ def _sketch_verdict(
     return before == label, after == label, sketch
 
 
-def _sketch_false_alarms(analysis: Analysis) -> Iterable[_Sketch]:
+def _sketch_false_alarms(analysis: Analysis, line: Line) -> Iterable[_Sketch]:
     reasons = {
         Judgement.DUPLICATE: "reported a second time",
         Judgement.WRONG_CLASS: "a defect of another class",
@@ -186,10 +189,13 @@ def _sketch_false_alarms(analysis: Analysis) -> Iterable[_Sketch]:
         defect = analysis.truth.defects.get(one.defect_id) if one.defect_id is not None else None
         source = track.final_source if track else "edge"
         why = reasons[one.judgement] + (f": {_label_words(defect.label)}" if defect else "")
+        near = _truth_at((claim.box,), claim.sequence, line, iou_min=_NEAR_IOU)
+        if near and not defect:
+            why = f"{_label_words(near[0])}, but the boxes overlap too little"
         yield _Sketch(
             claim.sequence,
             claim.box,
-            ((source, claim.box),),
+            ((source, claim.box), *([("truth", near[1])] if near else [])),
             one.judgement.replace("_", " "),
             "refuted",
             (
@@ -249,13 +255,13 @@ def _asked(track: TrackRecord | None) -> str:
     return f"asked, {track.escalation.outcome}"
 
 
-def _truth_at(boxes: Sequence[Box], sequence: int, line: Line) -> tuple[str, Box] | None:
+def _truth_at(
+    boxes: Sequence[Box], sequence: int, line: Line, *, iou_min: float = IOU_MIN
+) -> tuple[str, Box] | None:
     """The defect that overlaps one of the boxes most, with its box."""
-    from reference_line.truth import LABELS
-
     truth = line.truth(sequence)
     overlaps = iou_matrix(np.array(boxes, np.float32), truth.boxes).max(axis=0, initial=0.0)
-    if not len(truth) or overlaps.max() < IOU_MIN:
+    if not len(truth) or overlaps.max() < iou_min:
         return None
     best = int(overlaps.argmax())
     x1, y1, x2, y2 = truth.boxes[best].tolist()
