@@ -94,6 +94,7 @@ def run_demo(options: DemoOptions) -> None:
             "boards, and the figures will flatter them. Choose another --seed.",
             style="yellow",
         )
+    load_before = os.getloadavg()[0]
     with _interruptible() as stop:
         samples = _run_services(plan, console, stop)
     records = _read_results(plan)
@@ -105,6 +106,10 @@ def run_demo(options: DemoOptions) -> None:
             files["video"] = write_video(plan, analysis)
     with console.status("Writing the report"):
         files["report"] = write_report(plan, analysis)
+    analysis.summary["machine"] = {
+        "cpus": os.cpu_count(),
+        "load_average_before": round(load_before, 2),
+    }
     files["summary"] = _write_summary(plan, analysis, options.summary)
     print_result(console, analysis.summary)
     for name, path in files.items():

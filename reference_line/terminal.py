@@ -162,6 +162,21 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
     for name, text in headline(summary):
         facts.add_row(name, text)
     console.print(facts)
+    if note := busy_note(summary):
+        console.print(note, style="yellow")
+
+
+def busy_note(summary: Mapping[str, Any]) -> str:
+    """What to make of missed deadlines on a machine that had other work; empty when it had none."""
+    machine = summary["machine"]
+    busy = machine["load_average_before"] > 0.5 * machine["cpus"]
+    if not busy or summary["deadline_hit_share"] >= 0.99:
+        return ""
+    return (
+        f"Other programs kept this machine busy when the demo began (load "
+        f"{machine['load_average_before']:g} on {machine['cpus']} CPUs): missed deadlines say "
+        "little about the edge node."
+    )
 
 
 def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
