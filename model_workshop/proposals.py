@@ -16,7 +16,7 @@ from foundation.frames import Boxes, Detections, Pixels
 from foundation.geometry import crop_region
 from foundation.images import decode_image, encode_image
 from model_workshop.datasets import Split
-from model_workshop.evaluate import check_labels, detect_split
+from model_workshop.evaluate import check_labels
 from model_workshop.matching import match
 
 CROP_SIDE_PX = 192
@@ -91,16 +91,13 @@ def _inside(box: npt.NDArray[np.float32], region: tuple[int, int, int, int]) -> 
     )
 
 
-def mistaken_places(
-    proposer: Bundle, split: Split, *, per_picture: int = 4, score_min: float = 0.1
-) -> dict[int, Boxes]:
+def mistaken_places(proposer: Bundle, split: Split, *, per_picture: int = 3) -> dict[int, Boxes]:
     """Best-scored boxes by image id where a frame model sees what is not there."""
-    found = detect_split(proposer, split)
+    check_labels(proposer, split)
+    detector = Detector.open(proposer)
     places = {}
-    for picture, detections in zip(split.pictures, found, strict=True):
-        truth = [(picture.boxes, picture.class_ids)]
-        wrong = ~match([detections], truth, len(split.labels)).hits & (
-            detections.scores > score_min
-        )
-        places[picture.image_id] = detections.take(np.flatnonzero(wrong)[:per_picture]).boxes
+    for picture in split.pictures:
+        found = detector.detect(picture.read())
+        hits = match([found], [(picture.boxes, picture.class_ids)], len(split.labels)).hits
+        places[picture.image_id] = found.take(np.flatnonzero(~hits)[:per_picture]).boxes
     return places
