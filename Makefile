@@ -16,6 +16,8 @@ PROTO := protos/escalation/v1/escalation.proto
 
 # Arguments for the program a target runs: make demo ARGS="--duration-s 10 --seed 1"
 ARGS ?=
+# Which benchmarks to run: make bench BENCH=frame_lane ARGS="--rounds 3"
+BENCH ?= $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))
 # The interpreter to build .venv with; chosen among those installed when not given.
 PYTHON ?=
 
@@ -50,10 +52,7 @@ protos: $(READY) ## Generate the stubs of the wire contract
 
 .PHONY: bench
 bench: $(READY) ## Print the figures the documentation quotes
-	@for program in benchmarks/[a-z]*.py; do \
-	    name=$$(basename "$$program" .py); echo "== $$name"; \
-	    $(RUN) -m "benchmarks.$$name" $(ARGS); \
-	done
+	@for name in $(BENCH); do echo "== $$name"; $(RUN) -m "benchmarks.$$name" $(ARGS); done
 
 .PHONY: lock
 lock: $(READY) ## Resolve the dependencies anew and write the lock files
