@@ -71,8 +71,9 @@ class TrackSettings(Settings):
     """A detection above this share of the start score may still prolong a track."""
     min_detections: int = Field(default=3, ge=1, le=1000)
     """Detections that make a track known to anyone outside the tracker."""
-    max_coasted_frames: int = Field(default=8, ge=0, le=10_000)
-    """Frames in a row without a detection after which a track ends."""
+    max_missed_frames: int = Field(default=8, ge=0, le=10_000)
+    """Frames in a row in which the model looked for a track and did not find it, after which the
+    track ends; coasted, dropped and failed frames do not count."""
     tracks_max: int = Field(default=512, ge=1, le=65_536)
     """Tracks alive at once; further detections start none, and are counted."""
 

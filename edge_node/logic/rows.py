@@ -43,7 +43,9 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("best_sequence", np.int64),
         # Life.
         ("detections", np.int32),
+        # Frames since the last detection: all of them, and those in which the model had looked.
         ("coasted", np.int32),
+        ("missed", np.int32),
         ("first_sequence", np.int64),
         ("last_sequence", np.int64),
         ("confirmed", np.bool_),

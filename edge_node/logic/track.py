@@ -67,6 +67,7 @@ class Tracker:
 
     def observe(self, detections: Detections) -> None:
         """Joins the detections of the present frame, with calibrated scores, to the tracks."""
+        self.rows["missed"] += 1
         floor = self._keep[detections.class_ids]
         kept = (detections.scores >= floor).nonzero()[0]
         if kept.size < len(detections):
@@ -100,22 +101,25 @@ class Tracker:
     def retire(self, frame_width: int, frame_height: int, added_frames_max: int) -> Rows:
         """Removes the tracks that have ended and returns those of them that had been confirmed.
 
-        A track ends after too many frames without a detection, or when its centre has left the
-        frame. What only the cloud saw has no detections to live on; where the whole scene moves
+        A track ends when the model has looked for it in too many frames and not found it, or when
+        its centre has left the frame; a frame that nobody looked at is no evidence against it. What
+        only the cloud saw has no detections to live on; where the whole scene moves
         together it is carried until it leaves, at most `added_frames_max` frames.
         """
         if len(self.rows) == 0:
             return self.rows
-        limit = self._settings.max_coasted_frames
+        limit = self._settings.max_missed_frames
         rows = self.rows
+        absent = rows["missed"]
         allowed = np.where(rows["confirmed"], limit, limit // 2)
         if rows["from_cloud"].any():
             carried = added_frames_max if self.scene_moves else 2 * limit
             allowed = np.where(rows["from_cloud"], carried, allowed)
+            absent = np.where(rows["from_cloud"], rows["coasted"], absent)
         twice_center = rows["box"][:, :2] + rows["box"][:, 2:]
         size = np.array([2 * frame_width, 2 * frame_height], np.float32)
         outside = ((twice_center < 0) | (twice_center > size)).any(axis=1)
-        ended = outside | (rows["coasted"] > allowed)
+        ended = outside | (absent > allowed)
         return self._remove(ended) if ended.any() else rows[:0]
 
     def end_all(self) -> Rows:
@@ -187,7 +191,7 @@ class Tracker:
             rows["best_sequence"][better] = self._sequence
         rows["seen_box"] = seen
         rows["detections"] = count
-        rows["coasted"] = 0
+        rows["coasted"] = rows["missed"] = 0
         rows["last_sequence"] = self._sequence
         rows["confirmed"] |= count >= self._settings.min_detections
         self.rows[at] = rows

@@ -12,7 +12,7 @@ from edge_node.logic.track import Tracker
 from foundation.frames import Detections
 
 WIDTH, HEIGHT = 1280, 960
-RULES = TrackSettings(min_detections=3, max_coasted_frames=8)
+RULES = TrackSettings(min_detections=3, max_missed_frames=8)
 
 
 def tracker(rules: TrackSettings = RULES, classes: int = 3) -> Tracker:
@@ -78,7 +78,18 @@ def test_track_survives_missing_detections_and_dropped_frames() -> None:
     assert tracked.rows["track_id"].tolist() == [1]
 
 
-def test_track_ends_after_too_many_coasted_frames() -> None:
+def test_stall_ends_no_track() -> None:
+    """Forty frames that nobody looked at are no evidence that an object has gone."""
+    tracked = tracker()
+    for sequence in range(10):
+        step(tracked, sequence, detections((100 + 6 * sequence, 300)))
+    for sequence in range(10, 40):
+        step(tracked, sequence, None)
+    step(tracked, 50, detections((100 + 6 * 50, 300)))
+    assert tracked.rows["track_id"].tolist() == [1]
+
+
+def test_track_ends_after_too_many_looks_in_vain() -> None:
     """It is returned once, by the frame that ends it."""
     tracked = tracker()
     for sequence in range(5):
@@ -235,7 +246,7 @@ def test_any_detections_keep_the_table_sound(frames: list[list[tuple[float, ...]
         seen_ended.update(ended["track_id"].tolist())
         assert np.isfinite(tracked.rows["box"]).all()
         assert np.isfinite(tracked.rows["velocity"]).all()
-        assert (tracked.rows["coasted"] <= RULES.max_coasted_frames).all()
+        assert (tracked.rows["missed"] <= RULES.max_missed_frames).all()
     known = int(tracked.rows["confirmed"].sum())
     assert len(tracked.end_all()) == known
     assert len(tracked.rows) == 0
