@@ -8,12 +8,32 @@ docs/models.md has the commands that were run and the figures they gave.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from foundation.bundle import Bundle
+from foundation.manifest import Thresholds
+from model_workshop.assemble import assemble
 from model_workshop.recipe import cloud_recipe, edge_recipe, finish, train_recipe
+from model_workshop.thresholds import score_floor
 from model_workshop.training import TrainingPlan
+from reference_line.evaluation import Score, edge_claims
+from reference_line.track_thresholds import (
+    FRAMES,
+    TEST_SEEDS,
+    VALIDATION_SEEDS,
+    LineRun,
+    above,
+    cloud_claims,
+    fit_cloud,
+    fit_edge,
+    run_line,
+    total_score,
+)
 
 SEED = 20261120
 BUNDLES = Path(__file__).parent / "bundles"
@@ -22,9 +42,9 @@ BUNDLES = Path(__file__).parent / "bundles"
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(prog="python -m reference_line.train_pair")
-    parser.add_argument("step", choices=("train", "bundle"))
+    parser.add_argument("step", choices=("train", "bundle", "thresholds"))
     parser.add_argument("part", choices=("edge", "cloud"))
-    parser.add_argument("--data", type=Path, required=True, help="written by reference-line export")
+    parser.add_argument("--data", type=Path, help="written by reference-line export")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--minutes", type=float, default=50.0, help="training budget, in total")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
@@ -36,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = build_parser().parse_args(argv)
+    if arguments.step == "thresholds":
+        set_thresholds(arguments.part, arguments.bundles, arguments.work)
+        return 0
     plan = TrainingPlan(minutes=arguments.minutes, threads=arguments.threads, seed=SEED)
     recipe = edge_recipe(plan) if arguments.part == "edge" else cloud_recipe(plan)
     proposer = Bundle.open(arguments.proposer) if arguments.proposer else None
@@ -44,12 +67,89 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     script = f"python -m reference_line.train_pair, {arguments.part}, seed {SEED}"
     bundle = finish(recipe, arguments.data, arguments.work, proposer=proposer, script=script)
-    target = arguments.bundles / recipe.name
-    if target.exists():
-        shutil.rmtree(target)
-    bundle.write(target)
-    print(f"{target}: {bundle.info.model_card.figures}")
+    _replace(arguments.bundles / recipe.name, bundle)
+    print(f"{recipe.name}: {bundle.info.model_card.figures}")
     return 0
+
+
+def set_thresholds(part: str, bundles: Path, work: Path) -> None:
+    """Fits a bundle's thresholds on validation lines and reports what they give on other lines."""
+    edge_path, cloud_path = (bundles / name for name in ("edge-reference", "cloud-reference"))
+    if part == "edge":
+        # Fitted on all that a lower floor shows, so that the floor can follow from it.
+        fitted = fit_edge(Bundle.open(edge_path), _runs(edge_path, VALIDATION_SEEDS, work))
+        edge = Bundle.open(edge_path)
+        floor = score_floor(edge.calibration, fitted, edge.labels)
+        _replace(edge_path, _carded(edge, fitted, floor, {}))
+        return
+    edge, cloud = Bundle.open(edge_path), Bundle.open(cloud_path)
+    fitted = fit_cloud(cloud, _runs(edge_path, VALIDATION_SEEDS, work))
+    runs = _runs(edge_path, TEST_SEEDS, work)
+    limits = edge.thresholds.default
+    detections_min = runs[0].settings.tracks.min_detections
+    seen = [
+        edge_claims(run.records.tracks, edge.thresholds, detections_min=detections_min)
+        for run in runs
+    ]
+    asked = above(cloud_claims(cloud, runs), fitted.default.report)
+    figures = {
+        "per_defect": {
+            "lines": list(TEST_SEEDS),
+            "frames": FRAMES * len(TEST_SEEDS),
+            "edge_alone": {"threshold": limits.report, **_ratios(total_score(seen, runs))},
+            "cloud_on_every_proposal": _ratios(total_score(asked, runs)),
+            "proposals": sum(len(run.records.tracks) for run in runs),
+        }
+    }
+    floor = cloud.info.postprocess.score_floor
+    parented = dataclasses.replace(
+        cloud,
+        info=cloud.info.model_copy(
+            update={
+                "model_card": cloud.info.model_card.model_copy(update={"parents": (edge.digest,)})
+            }
+        ),
+    )
+    _replace(cloud_path, _carded(parented, fitted, floor, figures))
+    print(json.dumps(figures, indent=1))
+
+
+def _runs(edge: Path, seeds: tuple[int, ...], work: Path) -> list[LineRun]:
+    return [run_line(edge, seed, work / f"line-{seed}") for seed in seeds]
+
+
+def _carded(
+    bundle: Bundle, thresholds: Thresholds, floor: float, figures: Mapping[str, Any]
+) -> Bundle:
+    """The bundle with other thresholds, its smoke test still within them, and more figures."""
+    card = bundle.info.model_card
+    info = bundle.info.model_copy(
+        update={
+            "postprocess": bundle.info.postprocess.model_copy(update={"score_floor": floor}),
+            "model_card": card.model_copy(update={"figures": {**card.figures, **figures}}),
+        }
+    )
+    return assemble(
+        info,
+        bundle.model,
+        bundle.smoke.pixels,
+        calibration=bundle.calibration,
+        thresholds=thresholds,
+    )
+
+
+def _ratios(score: Score) -> dict[str, float]:
+    return {
+        "precision": round(score.precision, 4),
+        "recall": round(score.recall, 4),
+        "f1": round(score.f1, 4),
+    }
+
+
+def _replace(path: Path, bundle: Bundle) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+    bundle.write(path)
 
 
 if __name__ == "__main__":
