@@ -1,7 +1,7 @@
 """How the shipped pair of bundles was made: `python -m reference_line.train_pair --help`.
 
 One dataset of the line, two recipes of the model workshop. The edge model sees whole frames and
-becomes INT8; the cloud model sees native crops, among them those where an edge model was wrong.
+becomes INT8; the cloud model sees native crops, with `--proposer` also where the edge was wrong.
 docs/models.md has the commands that were run and the figures they gave.
 """
 

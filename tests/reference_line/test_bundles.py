@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from foundation.bundle import Bundle
+from foundation.detector import Detector
+from reference_line.truth import LABELS
+
+PAIR = ("edge-reference", "cloud-reference")
+BYTES_MAX = {"edge-reference": 2 << 20, "cloud-reference": 8 << 20}
+
+
+@pytest.fixture(params=PAIR)
+def path(request: pytest.FixtureRequest, repository: Path) -> Path:
+    """The directory of one shipped bundle."""
+    return repository / "reference_line" / "bundles" / str(request.param)
+
+
+def test_shipped_bundle_is_whole_and_detects_what_it_detected(path: Path) -> None:
+    """Digests, contract and smoke test hold on this machine."""
+    Detector.open(Bundle.open(path)).check_smoke()
+
+
+def test_shipped_bundle_knows_the_lines_defects(path: Path) -> None:
+    """Labels are those of the truth, in its order, and each has a calibration."""
+    bundle = Bundle.open(path)
+    assert bundle.labels == LABELS
+    assert set(bundle.calibration.knots) == set(LABELS)
+
+
+def test_shipped_bundle_is_small(path: Path) -> None:
+    """What goes over a thin link to a camera has a limit."""
+    size = sum(member.stat().st_size for member in path.rglob("*") if member.is_file())
+    assert size <= BYTES_MAX[path.name]
+
+
+def test_shipped_bundle_says_where_it_comes_from(path: Path) -> None:
+    """Dataset, script, seed and figures travel with the weights."""
+    card = Bundle.open(path).info.model_card
+    assert card.dataset
+    assert card.script
+    assert card.seed is not None
+    assert card.figures["objects"] > 1000
+
+
+def test_cloud_was_calibrated_for_the_edge_beside_it(repository: Path) -> None:
+    """Its parent is the edge bundle that ships with it."""
+    bundles = repository / "reference_line" / "bundles"
+    edge, cloud = (Bundle.open(bundles / name) for name in PAIR)
+    assert cloud.info.model_card.parents == (edge.digest,)
