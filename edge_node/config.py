@@ -74,6 +74,9 @@ class TrackSettings(Settings):
     max_missed_frames: int = Field(default=8, ge=0, le=10_000)
     """Frames in a row in which the model looked for a track and did not find it, after which the
     track ends; coasted, dropped and failed frames do not count."""
+    carried_frames_max: int = Field(default=240, ge=0, le=100_000)
+    """Where everything moves as one, as on a conveyor, how many frames an object that blinks, or
+    that only the cloud saw, is carried by that motion."""
     tracks_max: int = Field(default=512, ge=1, le=65_536)
     """Tracks alive at once; further detections start none, and are counted."""
 
@@ -130,8 +133,6 @@ class FusionSettings(Settings):
     border_px: float = Field(default=2.0, ge=0.0, le=64.0)
     """A further object this near to the crop's border is taken as cut and not added, unless the
     frame ends there."""
-    added_frames_max: int = Field(default=240, ge=0, le=100_000)
-    """How long an object that only the cloud saw is carried by the scene's motion."""
 
 
 class EscalatorSettings(Settings):

@@ -20,6 +20,8 @@ _LIMIT_FRESH = np.float32(1.5)
 _LIMIT_SETTLED = np.float32(0.9)
 _OTHER_CLASS_PRICE = np.float32(0.25)
 _SETTLED_DETECTIONS = 4
+_STEADY_DETECTIONS = 8
+"""Detections after which a velocity is known well enough to tell a conveyor from traffic."""
 _SAME_OBJECT_DISTANCE = np.float32(0.3)
 _BEFORE_FIRST = -1
 _SCORE_MEMORY = np.float32(0.7)
@@ -53,6 +55,7 @@ class Tracker:
         self._next_id = 1
         self._sequence = _BEFORE_FIRST
         self._scene = np.zeros(2, np.float32)
+        self._rigid = False
 
     def advance(self, sequence: int) -> None:
         """Carries every track to the frame with this sequence number by its own velocity."""
@@ -60,6 +63,10 @@ class Tracker:
         self._sequence = sequence
         if len(self.rows) == 0 or steps == 0:
             return
+        if self._rigid:
+            # What rides on the belt keeps the belt's pace, which is known better than its own.
+            lost = (self.rows["missed"] > 0) & self._rides()
+            self.rows["velocity"][lost] = self._scene
         motion = self.rows["velocity"] * np.float32(steps)
         self.rows["box"][:, :2] += motion
         self.rows["box"][:, 2:] += motion
@@ -98,23 +105,26 @@ class Tracker:
         if fresh.size:
             self._start_tracks(detections.take(fresh))
 
-    def retire(self, frame_width: int, frame_height: int, added_frames_max: int) -> Rows:
+    def retire(self, frame_width: int, frame_height: int) -> Rows:
         """Removes the tracks that have ended and returns those of them that had been confirmed.
 
         A track ends when the model has looked for it in too many frames and not found it, or when
-        its centre has left the frame; a frame that nobody looked at is no evidence against it. What
-        only the cloud saw has no detections to live on; where the whole scene moves
-        together it is carried until it leaves, at most `added_frames_max` frames.
+        its centre has left the frame; a frame that nobody looked at is no evidence against it. On a
+        belt, where everything moves as one, a known object that blinks has not gone: it is carried
+        until it leaves the frame, at most `carried_frames_max` frames. So is, where most of the
+        scene moves together, what only the cloud saw and no detection can confirm.
         """
         if len(self.rows) == 0:
             return self.rows
-        limit = self._settings.max_missed_frames
+        limit, carried = self._settings.max_missed_frames, self._settings.carried_frames_max
         rows = self.rows
         absent = rows["missed"]
         allowed = np.where(rows["confirmed"], limit, limit // 2)
+        if self._rigid:
+            allowed = np.where(rows["confirmed"] & self._rides(), max(limit, carried), allowed)
         if rows["from_cloud"].any():
-            carried = added_frames_max if self.scene_moves else 2 * limit
-            allowed = np.where(rows["from_cloud"], carried, allowed)
+            unseen = carried if self.scene_moves else 2 * limit
+            allowed = np.where(rows["from_cloud"], unseen, allowed)
             absent = np.where(rows["from_cloud"], rows["coasted"], absent)
         twice_center = rows["box"][:, :2] + rows["box"][:, 2:]
         size = np.array([2 * frame_width, 2 * frame_height], np.float32)
@@ -126,6 +136,7 @@ class Tracker:
         """Ends every track (the stream ends, or its frames change size)."""
         self._sequence = _BEFORE_FIRST
         self._scene[:] = 0
+        self._rigid = False
         return self._remove(np.ones(len(self.rows), np.bool_))
 
     def add_from_cloud(self, box: Boxes, *, label: int, score: float) -> int | None:
@@ -204,8 +215,19 @@ class Tracker:
             return
         median = np.sort(velocities, axis=0)[len(velocities) // 2]
         off = np.abs(velocities - median).max(axis=1)
-        together = off <= 1.0 + 0.25 * np.abs(median).max()
+        speed = np.abs(median).max()
+        together = off <= 1.0 + 0.25 * speed
         self._scene = median if np.count_nonzero(together) >= 0.6 * len(off) else median * 0
+        steady = off[rows["detections"][settled] >= _STEADY_DETECTIONS]
+        if len(steady) >= 3:
+            # Traffic that flows one way does not keep to a twentieth of its speed; a belt does.
+            at_pace = np.count_nonzero(steady <= 0.3 + 0.05 * speed)
+            self._rigid = self.scene_moves and bool(at_pace >= 0.8 * len(steady))
+
+    def _rides(self) -> Mask:
+        """Which tracks move with the scene, as well as their own velocity tells."""
+        off = np.abs(self.rows["velocity"] - self._scene).max(axis=1)
+        return np.asarray(off <= 1.0 + 0.25 * np.abs(self._scene).max(), np.bool_)
 
     def _start_tracks(self, found: Detections) -> None:
         """Starts tracks for detections that no track explains, best first."""

@@ -113,7 +113,7 @@ class FrameLane:
             else:
                 outcome = FrameOutcome.COASTED
         width, height = self._frame_size
-        gone = self._tracker.retire(width, height, self._settings.fusion.added_frames_max)
+        gone = self._tracker.retire(width, height)
         published_ns = clock.now_ns()
         latency_s = elapsed_s(arrival.captured_at_ns, published_ns)
         if detected:

@@ -52,7 +52,7 @@ def tracker_with(*boxes: tuple[float, float, float, float], frames: int = 6) -> 
     for sequence in range(frames):
         tracker.advance(sequence)
         tracker.observe(found)
-        tracker.retire(WIDTH, HEIGHT, 100)
+        tracker.retire(WIDTH, HEIGHT)
     return tracker
 
 

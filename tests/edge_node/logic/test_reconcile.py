@@ -40,7 +40,7 @@ def move(tracker: Tracker, frames: int, dx: float, *, start: int = 6) -> None:
         box = np.array([[BOX[0] + shift, BOX[1], BOX[2] + shift, BOX[3]]], np.float32)
         tracker.advance(start + number)
         tracker.observe(Detections(box, np.full(1, 0.4, np.float32), np.zeros(1, np.int32)))
-        tracker.retire(WIDTH, HEIGHT, 100)
+        tracker.retire(WIDTH, HEIGHT)
 
 
 def test_verdict_joins_its_track_where_it_is_now() -> None:

@@ -35,7 +35,7 @@ def step(tracked: Tracker, sequence: int, found: Detections | None) -> np.ndarra
     tracked.advance(sequence)
     if found is not None:
         tracked.observe(found)
-    return tracked.retire(WIDTH, HEIGHT, 100)
+    return tracked.retire(WIDTH, HEIGHT)
 
 
 def test_object_on_a_conveyor_is_one_track() -> None:
@@ -87,6 +87,27 @@ def test_stall_ends_no_track() -> None:
         step(tracked, sequence, None)
     step(tracked, 50, detections((100 + 6 * 50, 300)))
     assert tracked.rows["track_id"].tolist() == [1]
+
+
+def test_object_that_blinks_on_a_belt_stays_one_track() -> None:
+    """Where everything moves as one, an object that is not found for a while has not gone."""
+    tracked = tracker()
+    for sequence in range(100):
+        belt = [(50 + 6 * sequence, y) for y in (100, 300, 500)]
+        if sequence < 10 or sequence % 40 < 3:
+            belt.append((200 + 6 * sequence, 700))
+        step(tracked, sequence, detections(*belt))
+    assert tracked.rows["track_id"].tolist() == [1, 2, 3, 4]
+
+
+def test_object_that_vanishes_in_traffic_ends() -> None:
+    """Cars that go the same way at their own speeds are no belt."""
+    tracked = tracker()
+    for sequence in range(60):
+        speeds = (5.0, 6.0, 7.0) if sequence >= 20 else (5.0, 6.0, 7.0, 6.5)
+        places = [(50 + v * sequence, 100 + 200 * i) for i, v in enumerate(speeds)]
+        step(tracked, sequence, detections(*places, side=30))
+    assert tracked.rows["track_id"].tolist() == [1, 2, 3]
 
 
 def test_track_ends_after_too_many_looks_in_vain() -> None:
