@@ -23,6 +23,9 @@ from edge_node.values import Reason, Suppression
 from foundation.escalations import Region
 from foundation.geometry import crop_region
 
+_BORDER_PX = 2.0
+"""A box that ends this near to the frame's border is taken as cut: boxes are a pixel or two off."""
+
 NS_PER_S = 1_000_000_000
 
 
@@ -193,5 +196,6 @@ class Policy:
 def _touches_border(rows: Rows, frame_width: int, frame_height: int) -> Mask:
     """Boxes that the frame's border cuts."""
     boxes = observed_boxes(rows)
-    cut = (boxes[:, :2] < 1) | (boxes[:, 2:] > (frame_width - 1, frame_height - 1))
+    far_corner = (frame_width - _BORDER_PX, frame_height - _BORDER_PX)
+    cut = (boxes[:, :2] < _BORDER_PX) | (boxes[:, 2:] > far_corner)
     return np.asarray(cut.any(axis=1), np.bool_)
