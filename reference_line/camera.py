@@ -10,6 +10,7 @@ Threads: everything here runs on the edge node's capture thread; boards come fro
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -80,13 +81,11 @@ class LineSource:
             IntegrityError: The renderer cannot run.
         """
         self._renderer.open()
-        try:
-            never = threading.Event()
-            self._prepare_boards(0, never, ahead=_BOARDS_AHEAD)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._renderer.close)
+            self._prepare_boards(0, threading.Event(), ahead=_BOARDS_AHEAD)
             self._line.frame(0)
-        except BaseException:
-            self._renderer.close()
-            raise
+            undo.pop_all()
         return self
 
     def __exit__(
