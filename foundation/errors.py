@@ -46,7 +46,11 @@ class HardcaseError(Exception):
         super().__init__(self.message)
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.remedy}." if self.remedy else f"{self.message}."
+        return " ".join(
+            text if text.endswith("?") else f"{text}."
+            for text in (self.message, self.remedy)
+            if text
+        )
 
 
 class ConfigError(HardcaseError):

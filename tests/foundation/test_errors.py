@@ -13,6 +13,7 @@ from foundation.errors import ConfigError, HardcaseError
         ("The port is taken", "Choose another", "The port is taken. Choose another."),
         ("The port is taken.", "Choose another.", "The port is taken. Choose another."),
         ("The port is taken", "", "The port is taken."),
+        ("Did you mean a?", "Mend it", "Did you mean a? Mend it."),
     ],
 )
 def test_an_error_is_sentences(message: str, remedy: str, text: str) -> None:
