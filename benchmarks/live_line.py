@@ -1,6 +1,6 @@
 """Deadline hits and memory of the real processes at 30 frames a second.
 
-    python -m benchmarks.live_line [--duration-s S] [--rounds N] [--json FILE]
+    python -m benchmarks.live_line [--duration-s S] [--rounds N] [--arm ARM] [--json FILE]
 
 Both services run as in the demo, without its video and its judging. Rounds alternate between two
 arms, so that both see the same machine: the edge node alone, and with a live escalator that shares
@@ -125,12 +125,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--duration-s", type=float, default=30.0, help="of each run")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--arm", choices=ARMS, help="run this one alone")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
-    runs: dict[str, list[Run]] = {arm: [] for arm in ARMS}
+    arms = (options.arm,) if options.arm else ARMS
+    runs: dict[str, list[Run]] = {arm: [] for arm in arms}
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(options.rounds):
-            for arm in ARMS[:: 1 if number % 2 == 0 else -1]:
+            for arm in arms[:: 1 if number % 2 == 0 else -1]:
                 runs[arm].append(run_arm(arm, options.duration_s, Path(scratch) / "run"))
                 print(f"round {number + 1} of {options.rounds}: {arm} done", flush=True)
     result: dict[str, dict[str, float]] = {}
