@@ -18,9 +18,9 @@ from typing import Any
 from foundation.bundle import Bundle
 from foundation.manifest import Thresholds
 from model_workshop.assemble import assemble
-from model_workshop.recipe import cloud_recipe, edge_recipe, finish, train_recipe
-from model_workshop.thresholds import score_floor
-from model_workshop.training import TrainingPlan
+from model_workshop.evaluation.thresholds import score_floor
+from model_workshop.training.loop import TrainingPlan
+from model_workshop.training.recipe import cloud_recipe, edge_recipe, finish, train_recipe
 from reference_line.evaluation import Score, edge_claims
 from reference_line.track_thresholds import (
     FRAMES,

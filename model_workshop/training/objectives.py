@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model_workshop.nets import STRIDE
+from model_workshop.training.nets import STRIDE
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from foundation.frames import Detections
 from foundation.manifest import Calibration
-from model_workshop.matching import Matches
+from model_workshop.evaluation.matching import Matches
 
 _BLOCK_MIN = 25
 """Fewest detections behind a knot; smaller blocks are noise that looks like knowledge."""

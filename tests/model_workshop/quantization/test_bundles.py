@@ -10,7 +10,7 @@ from foundation.detector import Detector
 from foundation.errors import ConfigError
 from foundation.geometry import iou_matrix
 from model_workshop.onnx_files import at_least_opset, load
-from model_workshop.quantize_bundle import quantize_bundle, tail_after_convolutions
+from model_workshop.quantization.bundles import quantize_bundle, tail_after_convolutions
 from tests.support.bundles import make_bundle
 from tests.support.datasets import write_split
 from tests.support.graphs import family_bundle

@@ -73,7 +73,7 @@ class GridDetector(nn.Module):
     logits (N, classes, H/4, W/4) and placements (N, 4, H/4, W/4) in units of the stride: offset of
     the box's centre from the cell's centre in x and y, logarithms of half its width and height. An
     offset of its own, because a defect may be smaller than a cell and lie beside its centre.
-    `model_workshop.export` turns placements into the distances of the bundle's contract.
+    `model_workshop.training.export` turns placements into the distances of the bundle's contract.
     """
 
     def __init__(self, shape: NetShape) -> None:

@@ -15,7 +15,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from model_workshop.nets import STRIDE, GridDetector, SplitOutputs, fold_batch_norms
+from model_workshop.training.nets import STRIDE, GridDetector, SplitOutputs, fold_batch_norms
 
 OPSET = 17
 PIXEL_SCALE = np.float32(1 / 255)

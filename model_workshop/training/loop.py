@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from foundation.errors import ConfigError
-from model_workshop.nets import STRIDE, GridDetector, NetShape
-from model_workshop.objectives import box_loss, focal_loss, grid_targets
-from model_workshop.sampling import Sampler
+from model_workshop.training.nets import STRIDE, GridDetector, NetShape
+from model_workshop.training.objectives import box_loss, focal_loss, grid_targets
+from model_workshop.training.sampling import Sampler
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 

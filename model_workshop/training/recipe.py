@@ -33,23 +33,27 @@ from foundation.manifest import (
     Postprocess,
     Thresholds,
 )
-from model_workshop import export
 from model_workshop.assemble import RUNTIME_MIN, assemble
-from model_workshop.calibrate import apply_calibration, calibration_error, fit_calibration
 from model_workshop.datasets import Picture, Split, read_split
-from model_workshop.evaluate import detect_split, matches_of, score_detections
-from model_workshop.matching import OperatingPoint, best_operating_point, operating_point
-from model_workshop.nets import CLOUD, EDGE, STRIDE, GridDetector, NetShape
-from model_workshop.proposals import (
+from model_workshop.evaluation.calibrate import (
+    apply_calibration,
+    calibration_error,
+    fit_calibration,
+)
+from model_workshop.evaluation.coco import detect_split, matches_of, score_detections
+from model_workshop.evaluation.matching import OperatingPoint, best_operating_point, operating_point
+from model_workshop.evaluation.proposals import (
     CROP_QUALITY,
     CROP_SIDE_PX,
     detect_at_proposals,
     mistaken_places,
 )
-from model_workshop.quantize import quantize_model
-from model_workshop.sampling import CropSampler, FrameSampler, Sampler
-from model_workshop.thresholds import fit_thresholds, score_floor
-from model_workshop.training import TrainingPlan, load_averaged_net, train
+from model_workshop.evaluation.thresholds import fit_thresholds, score_floor
+from model_workshop.quantization.static import quantize_model
+from model_workshop.training import export
+from model_workshop.training.loop import TrainingPlan, load_averaged_net, train
+from model_workshop.training.nets import CLOUD, EDGE, STRIDE, GridDetector, NetShape
+from model_workshop.training.sampling import CropSampler, FrameSampler, Sampler
 
 _CALIBRATION_FRAMES = 64
 _CROP_PICTURES = 100

@@ -18,7 +18,7 @@ from foundation.detector import Detector
 from foundation.errors import ConfigError
 from foundation.frames import Detections
 from model_workshop.datasets import Split
-from model_workshop.matching import Matches, OperatingPoint, best_operating_point, match
+from model_workshop.evaluation.matching import Matches, OperatingPoint, best_operating_point, match
 
 SCORE_FLOOR = 0.001
 DETECTIONS_MAX = 300

@@ -19,12 +19,12 @@ from foundation.frames import Pixels
 from foundation.geometry import Letterbox
 from foundation.manifest import Calibration
 from model_workshop.assemble import assemble
-from model_workshop.calibrate import apply_calibration, fit_calibration
 from model_workshop.datasets import read_picture, read_split
-from model_workshop.evaluate import detect_split, matches_of
+from model_workshop.evaluation.calibrate import apply_calibration, fit_calibration
+from model_workshop.evaluation.coco import detect_split, matches_of
+from model_workshop.evaluation.thresholds import fit_thresholds
 from model_workshop.onnx_files import at_least_opset, opset_of
-from model_workshop.quantize import Tensor, quantize_model
-from model_workshop.thresholds import fit_thresholds
+from model_workshop.quantization.static import Tensor, quantize_model
 
 IMAGES_MAX = 128
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}

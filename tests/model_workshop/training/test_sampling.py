@@ -7,7 +7,7 @@ import pytest
 
 from foundation.geometry import Letterbox, LetterboxSpec
 from model_workshop.datasets import read_split
-from model_workshop.sampling import (
+from model_workshop.training.sampling import (
     CropSampler,
     FrameSampler,
     Sample,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.manifest import Calibration, ClassThresholds, Thresholds
-from model_workshop.matching import Matches, best_operating_point
+from model_workshop.evaluation.matching import Matches, best_operating_point
 
 _COVERED = 0.9
 _SURE = 0.9

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.frames import Detections
-from model_workshop.matching import best_operating_point, match, operating_point
+from model_workshop.evaluation.matching import best_operating_point, match, operating_point
 
 
 def _detections(rows: list[tuple[float, float, float, int]]) -> Detections:

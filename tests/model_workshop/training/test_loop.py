@@ -13,10 +13,12 @@ from foundation.detector import Detector  # noqa: E402
 from foundation.errors import ConfigError  # noqa: E402
 from foundation.geometry import Letterbox, LetterboxSpec  # noqa: E402
 from foundation.session import ModelSession  # noqa: E402
-from model_workshop import export  # noqa: E402
 from model_workshop.datasets import read_split  # noqa: E402
-from model_workshop.evaluate import evaluate  # noqa: E402
-from model_workshop.nets import (  # noqa: E402
+from model_workshop.evaluation.coco import evaluate  # noqa: E402
+from model_workshop.quantization.static import quantize_model  # noqa: E402
+from model_workshop.training import export  # noqa: E402
+from model_workshop.training.loop import TrainingPlan, load_averaged_net, train  # noqa: E402
+from model_workshop.training.nets import (  # noqa: E402
     CLOUD,
     EDGE,
     GridDetector,
@@ -24,11 +26,9 @@ from model_workshop.nets import (  # noqa: E402
     multiply_adds,
     parameter_count,
 )
-from model_workshop.objectives import box_loss, focal_loss, grid_targets  # noqa: E402
-from model_workshop.quantize import quantize_model  # noqa: E402
-from model_workshop.recipe import Recipe, cloud_recipe, edge_recipe, finish, train_recipe  # noqa: E402
-from model_workshop.sampling import FrameSampler, Sample, Sampler  # noqa: E402
-from model_workshop.training import TrainingPlan, load_averaged_net, train  # noqa: E402
+from model_workshop.training.objectives import box_loss, focal_loss, grid_targets  # noqa: E402
+from model_workshop.training.recipe import Recipe, cloud_recipe, edge_recipe, finish, train_recipe  # noqa: E402
+from model_workshop.training.sampling import FrameSampler, Sample, Sampler  # noqa: E402
 from tests.support.datasets import write_dataset  # noqa: E402
 
 TINY = NetShape(3, stem=8, stem_depth=1, widths=(16, 16), depths=(1, 1), head=1)

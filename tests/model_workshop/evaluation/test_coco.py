@@ -9,8 +9,8 @@ from foundation.bundle import Bundle
 from foundation.errors import ConfigError
 from foundation.frames import Detections
 from model_workshop.datasets import read_split
-from model_workshop.evaluate import evaluate, score_detections
-from model_workshop.public_models import Family, import_model, read_labels
+from model_workshop.evaluation.coco import evaluate, score_detections
+from model_workshop.importing.families import Family, import_model, read_labels
 from tests.support.bundles import make_bundle
 from tests.support.datasets import write_split
 

@@ -4,14 +4,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_workshop.calibrate import (
+from model_workshop.evaluation.calibrate import (
     apply_calibration,
     calibration_error,
     fit_calibration,
     fit_knots,
     pool_adjacent_violators,
 )
-from model_workshop.matching import Matches
+from model_workshop.evaluation.matching import Matches
 
 
 @given(

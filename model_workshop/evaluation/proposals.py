@@ -16,8 +16,8 @@ from foundation.frames import Boxes, Detections, Pixels
 from foundation.geometry import crop_region
 from foundation.images import decode_image, encode_image
 from model_workshop.datasets import Split
-from model_workshop.evaluate import check_labels
-from model_workshop.matching import match
+from model_workshop.evaluation.coco import check_labels
+from model_workshop.evaluation.matching import match
 
 CROP_SIDE_PX = 192
 CROP_QUALITY = 80

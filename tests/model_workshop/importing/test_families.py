@@ -8,7 +8,7 @@ import pytest
 
 from foundation.detector import Detector
 from foundation.errors import ConfigError, IntegrityError
-from model_workshop.public_models import Family, draw_street, import_model, read_labels
+from model_workshop.importing.families import Family, draw_street, import_model, read_labels
 from tests.support.bundles import grid_model
 
 LABELS_80 = tuple(f"class {i}" for i in range(80))

@@ -1,0 +1,1 @@
+"""How fast a bundle is here, on what, and for how long."""

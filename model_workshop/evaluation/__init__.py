@@ -1,0 +1,1 @@
+"""How good a bundle is, where it is weak, and what its scores mean."""

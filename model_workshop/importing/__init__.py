@@ -1,0 +1,1 @@
+"""From any common detector in ONNX to a bundle of ours."""

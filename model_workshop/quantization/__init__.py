@@ -1,0 +1,1 @@
+"""From a float model to an integer one that is still good."""
