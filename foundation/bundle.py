@@ -19,6 +19,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import shutil
 import tempfile
 import zipfile
@@ -107,24 +108,27 @@ class Bundle:
     def write(self, path: Path) -> None:
         """Writes a directory, or a .zip where the path ends so; whole or not at all.
 
+        It grows under a hidden name beside `path`, reaches the disk, and is renamed: a process that
+        is killed or a machine that loses power leaves a whole bundle or none, and at worst a hidden
+        folder that nothing reads.
+
         Raises:
             ConfigError: the path exists, or cannot be written.
         """
-        if path.exists():
+        if os.path.lexists(path):
             raise ConfigError(f"{path} exists", remedy="Remove it or choose another path")
+        members = self.members()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
             try:
                 whole = scratch / "bundle"
                 if path.suffix == ".zip":
-                    whole.write_bytes(_zip(self.members()))
+                    _write_durably(whole, _zip(members))
                 else:
-                    for name, data in self.members().items():
-                        member = whole / name
-                        member.parent.mkdir(parents=True, exist_ok=True)
-                        member.write_bytes(data)
+                    _write_members(whole, members)
                 whole.replace(path)
+                _sync_folder(path.parent)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
         except OSError as error:
@@ -165,6 +169,31 @@ class Bundle:
         # The digest is of the bytes that were read, which another writer may have laid out anew.
         bundle.__dict__["digest"] = hashlib.sha256(raw_manifest).hexdigest()
         return bundle
+
+
+def _write_members(folder: Path, members: dict[str, bytes]) -> None:
+    for name, data in members.items():
+        member = folder / name
+        member.parent.mkdir(parents=True, exist_ok=True)
+        _write_durably(member, data)
+    for filled in {folder, *((folder / name).parent for name in members)}:
+        _sync_folder(filled)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        # Without it a rename may outlive the bytes that it names.
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _to_json(value: pydantic.BaseModel) -> bytes:

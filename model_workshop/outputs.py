@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 from foundation.errors import ConfigError
 
 
-def refuse_existing(path: Path) -> None:
-    """Checks that a bundle can be written to a path later.
+def check_output(path: Path) -> None:
+    """Checks that a bundle can be written to a path later; creates nothing that stays.
 
     Raises:
-        ConfigError: something is there already.
+        ConfigError: something is there already, or nothing can be written there.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise ConfigError(f"{path} exists", remedy="Remove it or choose another path")
+    try:
+        with tempfile.TemporaryFile(dir=_nearest_folder(path)) as probe:
+            # A full disk admits an empty file.
+            probe.write(b"\0" * 4096)
+            probe.flush()
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error}",
+            remedy="Choose a folder that is writable and has space (--out)",
+        ) from error
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The folder that `path` lies in, or the first one above that exists."""
+    for folder in path.absolute().parents:
+        if os.path.lexists(folder):
+            return folder
+    return Path("/")
+
+
+refuse_existing = check_output
