@@ -92,6 +92,8 @@ class ModelCard(Settings):
     parents: tuple[str, ...] = ()
     """Digests of what it was made from."""
     dataset: str = ""
+    dataset_digests: Mapping[str, str] = pydantic.Field(default_factory=dict)
+    """Digests of the pictures that had a part in it, by part: train, val, calibration, scores."""
     script: str = ""
     seed: int | None = None
     figures: Mapping[str, Any] = pydantic.Field(default_factory=dict)

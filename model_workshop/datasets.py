@@ -2,12 +2,16 @@
 
 A split is one directory with `images/` and `instances.json`; a dataset is a directory of splits.
 Class index = position of the category in order of its id. Annotations keep their extra fields, so a
-dataset that knows which physical object a box shows can carry that.
+dataset that knows which physical object a box shows can carry that. What a split holds is named by
+a digest over the bytes of its annotations and images, which `sha256sum` computes as well.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,14 @@ from foundation.errors import ConfigError
 from foundation.frames import Boxes, ClassIds, Pixels
 
 _LAYOUT = "A split is a directory with images/ and instances.json (COCO detection format)"
+_NAMED_MAX = 3
+_FIELDS: dict[str, dict[str, type]] = {
+    "categories": {"id": int, "name": str},
+    "images": {"id": int, "file_name": str, "width": int, "height": int},
+    "annotations": {"image_id": int, "category_id": int, "bbox": list},
+}
+"""What is read from each kind of entry."""
+_KINDS = {int: "a whole number", str: "text", list: "a list"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +105,7 @@ def read_picture(path: Path) -> Pixels:
 
 
 def read_split(directory: Path, *, images_max: int | None = None) -> Split:
-    """Reads and checks one split.
+    """Reads and checks one split. Boxes that reach over the edge of their image are cut there.
 
     Args:
         directory: holds `images/` and `instances.json`.
@@ -105,92 +117,183 @@ def read_split(directory: Path, *, images_max: int | None = None) -> Split:
     path = directory / "instances.json"
     document = _read_document(path)
     categories = sorted(document["categories"], key=lambda category: category["id"])
-    if not categories:
-        raise ConfigError(f"{path} lists no categories", remedy=_LAYOUT)
-    index_of = {int(category["id"]): index for index, category in enumerate(categories)}
-    boxes_of: dict[int, list[tuple[list[float], int]]] = {
-        int(image["id"]): [] for image in document["images"]
-    }
+    index_of = {category["id"]: index for index, category in enumerate(categories)}
+    images = {image["id"]: image for image in document["images"]}
+    found: dict[int, list[tuple[list[float], int]]] = {image_id: [] for image_id in images}
     for annotation in document["annotations"]:
-        _check_annotation(annotation, path, boxes_of, index_of)
+        _check_annotation(annotation, path, images, index_of)
         if not annotation.get("iscrowd", 0):
-            boxes_of[annotation["image_id"]].append(
+            found[annotation["image_id"]].append(
                 (annotation["bbox"], index_of[annotation["category_id"]])
             )
-    pictures = [
-        _picture(image, directory, boxes_of[image["id"]])
-        for image in sorted(document["images"], key=lambda image: int(image["id"]))
-    ]
-    if not pictures:
-        raise ConfigError(f"{path} lists no images", remedy=_LAYOUT)
-    if images_max is not None and images_max < len(pictures):
-        chosen = np.linspace(0, len(pictures) - 1, images_max).round().astype(int)
-        pictures = [pictures[index] for index in chosen]
-    labels = tuple(str(category["name"]) for category in categories)
-    ids = tuple(int(category["id"]) for category in categories)
-    return Split(directory, labels, ids, tuple(pictures))
+    if not any(found.values()):
+        raise ConfigError(f"{path} shows no object in any image", remedy="Annotate the images")
+    chosen = sorted(images)
+    if images_max is not None and images_max < len(chosen):
+        kept = np.linspace(0, len(chosen) - 1, images_max).round().astype(int)
+        chosen = [chosen[index] for index in kept]
+    return Split(
+        directory,
+        tuple(category["name"] for category in categories),
+        tuple(index_of),
+        tuple(_picture(images[image_id], directory, found[image_id]) for image_id in chosen),
+    )
+
+
+def content_digest(paths: Iterable[Path], root: Path) -> str:
+    """Names the contents of files: SHA-256, in hexadecimal, over what `sha256sum` prints of them.
+
+    Args:
+        paths: files below `root`; their order does not matter.
+        root: names in the listing are relative to it, so that a moved folder keeps its digest.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    names = sorted(path.relative_to(root).as_posix() for path in paths)
+    listing = "".join(f"{_file_digest(root / name)}  {name}\n" for name in names)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def split_digest(split: Split) -> str:
+    """Names a split's contents: `sha256sum images/* instances.json | sha256sum` in its folder.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    paths = [split.annotation_path, *(picture.path for picture in split.pictures)]
+    return content_digest(paths, split.directory)
+
+
+def check_disjoint(*splits: Split) -> None:
+    """Compares the images of splits by their bytes, whatever their names.
+
+    Raises:
+        ConfigError: two splits share images, so that what is fitted on one is not judged by the
+            other.
+    """
+    owners: dict[str, tuple[Split, Path]] = {}
+    shared = []
+    for split in splits:
+        for picture in split.pictures:
+            owner, path = owners.setdefault(_file_digest(picture.path), (split, picture.path))
+            if owner is not split:
+                shared.append(f"{path} and {picture.path}")
+    if shared:
+        raise ConfigError(
+            f"{len(shared)} images are in two splits: {'; '.join(shared[:_NAMED_MAX])}"
+            f"{'; ...' if len(shared) > _NAMED_MAX else ''}",
+            remedy="Keep each image in one split only, or figures will flatter the model",
+        )
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error}", remedy="Restore it") from error
 
 
 def _read_document(path: Path) -> dict[str, Any]:
+    """The file's entries, every one with the fields that are read from it and an id of its own."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist", remedy=_LAYOUT) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error}", remedy=_LAYOUT) from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ConfigError(
-            f"{path} is not JSON ({error})", remedy="Export the dataset anew"
+            f"{path} is not JSON, or not all of it ({error})", remedy="Export the dataset anew"
         ) from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} is not a COCO file", remedy=_LAYOUT)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(document.get(key), list):
+    for key, fields in _FIELDS.items():
+        entries = document.get(key)
+        if not isinstance(entries, list):
             raise ConfigError(f"{path} has no list '{key}'", remedy=_LAYOUT)
+        for position, entry in enumerate(entries):
+            _check_fields(entry, f"{path}: {key}[{position}]", fields)
+    for key, name in (("images", "file_name"), ("categories", "name")):
+        if not document[key]:
+            raise ConfigError(f"{path} lists no {key}", remedy=_LAYOUT)
+        for field in ("id", name):
+            _check_unique([entry[field] for entry in document[key]], f"{path}: two {key}", field)
     return document
+
+
+def _check_fields(entry: Any, place: str, fields: dict[str, type]) -> None:
+    for field, kind in fields.items():
+        value = entry.get(field) if isinstance(entry, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ConfigError(
+                f"{place} has no {field!r} that is {_KINDS[kind]}", remedy="Export the dataset anew"
+            )
+
+
+def _check_unique(values: list[Any], place: str, field: str) -> None:
+    seen: set[Any] = set()
+    for value in values:
+        if value in seen:
+            raise ConfigError(
+                f"{place} have the {field} {value!r}", remedy="List each once, with its own id"
+            )
+        seen.add(value)
 
 
 def _check_annotation(
     annotation: dict[str, Any],
     path: Path,
-    images: dict[int, list[tuple[list[float], int]]],
+    images: dict[int, dict[str, Any]],
     categories: dict[int, int],
 ) -> None:
     name = f"annotation {annotation.get('id', '?')} in {path}"
-    if annotation.get("image_id") not in images:
+    image = images.get(annotation["image_id"])
+    if image is None:
         raise ConfigError(
-            f"{name} belongs to image {annotation.get('image_id')}, which is not listed",
+            f"{name} belongs to image {annotation['image_id']}, which is not listed",
             remedy="List the image, or remove the annotation",
         )
-    if annotation.get("category_id") not in categories:
+    if annotation["category_id"] not in categories:
         raise ConfigError(
-            f"{name} has the unknown category {annotation.get('category_id')}",
+            f"{name} has the unknown category {annotation['category_id']}",
             remedy="List the category, or remove the annotation",
         )
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or min(box[2:]) <= 0:
+    box = annotation["bbox"]
+    numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in box)
+    if len(box) != 4 or not numbers or min(box[2:]) <= 0:
         raise ConfigError(
             f"{name} has the box {box}", remedy="A box is [x, y, width, height] with positive sides"
+        )
+    x, y, width, height = box
+    if x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0:
+        raise ConfigError(
+            f"{name} has a box outside {image['file_name']}: {box} of "
+            f"{image['width']}x{image['height']}",
+            remedy="Remove the annotation, or correct it",
         )
 
 
 def _picture(
     image: dict[str, Any], directory: Path, found: list[tuple[list[float], int]]
 ) -> Picture:
-    path = directory / "images" / str(image["file_name"])
+    name = Path(image["file_name"])
+    path = directory / "images" / name
+    width, height = image["width"], image["height"]
+    if name.is_absolute() or ".." in name.parts or min(width, height) <= 0:
+        raise ConfigError(
+            f"{directory / 'instances.json'} lists {name} of {width}x{height}, which is no image "
+            "within the split",
+            remedy=_LAYOUT,
+        )
     if not path.is_file():
         raise ConfigError(
             f"{path} does not exist, but {directory / 'instances.json'} lists it",
             remedy="Restore the image, or remove its entry",
         )
     xywh = np.array([box for box, _ in found], np.float32).reshape(-1, 4)
-    width, height = int(image["width"]), int(image["height"])
     xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     limits: npt.NDArray[np.float32] = np.array([width, height, width, height], np.float32)
-    inside = np.clip(xyxy, 0, limits)
-    visible = np.all(inside[:, 2:] > inside[:, :2], axis=1)
-    if not np.all(visible):
-        raise ConfigError(
-            f"{directory / 'instances.json'} has a box outside {path.name}",
-            remedy="Remove the annotation, or correct it",
-        )
     class_ids = np.array([class_id for _, class_id in found], np.int32)
-    return Picture(int(image["id"]), path, width, height, inside, class_ids)
+    return Picture(image["id"], path, width, height, np.clip(xyxy, 0, limits), class_ids)
