@@ -7,6 +7,7 @@ a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from foundation.bundle import Bundle
 from foundation.decoding import check_outputs, decode
 from foundation.errors import IntegrityError
 from foundation.frames import Detections, Pixels
-from foundation.geometry import Letterbox, iou_matrix
+from foundation.geometry import Letterbox, Placement, iou_matrix
 from foundation.session import CPU_PROVIDERS, BoundBuffers, ModelSession, check_runtime
 
 # Kernels differ between processors in the last bits, and INT8 rounds those up to a step.
@@ -24,12 +25,16 @@ _SMOKE_IOU_MIN = 0.6
 
 
 class Detector:
-    """One bundle, ready to detect."""
+    """One bundle, ready to detect.
+
+    Attributes:
+        session: the model that runs.
+    """
 
     def __init__(self, bundle: Bundle, session: ModelSession, batch_max: int) -> None:
         self._info = bundle.info
         self._smoke = bundle.smoke
-        self._session = session
+        self.session = session
         self._batch_max = batch_max
         contract = bundle.info.input
         self._letterbox = Letterbox(bundle.info.letterbox, contract.width, contract.height)
@@ -46,7 +51,9 @@ class Detector:
         *,
         intra_op_threads: int = 1,
         providers: Sequence[str] = CPU_PROVIDERS,
+        spinning: bool = False,
         batch_max: int = 1,
+        trace: Path | None = None,
     ) -> Detector:
         """Loads a bundle's model and compares it with its manifest.
 
@@ -54,7 +61,9 @@ class Detector:
             bundle: a verified bundle.
             intra_op_threads: threads of one inference.
             providers: ONNX Runtime execution providers, all of which must be available.
+            spinning: whether the CPU's pool waits for work by spinning.
             batch_max: most images in one run; more than 1 needs a bundle with a dynamic batch.
+            trace: see `ModelSession.open`.
 
         Raises:
             ConfigError: a provider is not available.
@@ -63,7 +72,11 @@ class Detector:
         info = bundle.info
         check_runtime(info.runtime_min, info.name)
         session = ModelSession.open(
-            bundle.model, providers=providers, intra_op_threads=intra_op_threads
+            bundle.model,
+            providers=providers,
+            intra_op_threads=intra_op_threads,
+            spinning=spinning,
+            trace=trace,
         )
         contract = info.input
         height, width = contract.height, contract.width
@@ -112,6 +125,14 @@ class Detector:
             found += self._detect_run(images[start : start + self._batch_max])
         return found
 
+    def load(self, images: Sequence[Pixels]) -> BoundBuffers:
+        """The buffers of one run, holding these images as the model takes them.
+
+        What `detect_batch` does before it runs the model; for measuring the run by itself.
+        """
+        self._place(images)
+        return self._bound(len(images))
+
     def check_smoke(self) -> None:
         """Runs the bundle's smoke input and compares with the expected detections.
 
@@ -153,6 +174,20 @@ class Detector:
         )
 
     def _detect_run(self, images: Sequence[Pixels]) -> list[Detections]:
+        placements = self._place(images)
+        buffers = self._bound(len(images))
+        buffers.run()
+        found = []
+        for position, placement in enumerate(placements):
+            detections = decode(buffers.outputs, position, self._info)
+            boxes = placement.to_source(detections.boxes)
+            # What lies in the padding alone is clipped to nothing and is not in the image.
+            inside = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+            found.append(Detections(boxes, detections.scores, detections.class_ids).take(inside))
+        return found
+
+    def _place(self, images: Sequence[Pixels]) -> list[Placement]:
+        """Letterboxes images into the input of their batch size."""
         buffers = self._bound(len(images))
         placements = []
         for position, pixels in enumerate(images):
@@ -166,15 +201,7 @@ class Detector:
             else:
                 self._letterbox.render(pixels, placement, self._canvas)
                 self._convert(buffers, position)
-        buffers.run()
-        found = []
-        for position, placement in enumerate(placements):
-            detections = decode(buffers.outputs, position, self._info)
-            boxes = placement.to_source(detections.boxes)
-            # What lies in the padding alone is clipped to nothing and is not in the image.
-            inside = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
-            found.append(Detections(boxes, detections.scores, detections.class_ids).take(inside))
-        return found
+        return placements
 
     def _convert(self, buffers: BoundBuffers, position: int) -> None:
         """Canvas to the contract's color, layout, dtype and value range."""
@@ -196,5 +223,5 @@ class Detector:
             sides = (contract.height, contract.width, 3)
             if contract.layout == "NCHW":
                 sides = (3, contract.height, contract.width)
-            self._buffers[batch] = self._session.bind((batch, *sides))
+            self._buffers[batch] = self.session.bind((batch, *sides))
         return self._buffers[batch]

@@ -6,9 +6,14 @@ size and bound, so that a run allocates nothing: write the input, `run()`, read 
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +24,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _state
 from foundation.errors import ConfigError, IntegrityError, RejectedError, RejectReason
 
 CPU_PROVIDERS = ("CPUExecutionProvider",)
+RUNTIME_VERSION: str = onnxruntime.__version__
+_OPENVINO = "OpenVINOExecutionProvider"
+_OPENVINO_PLUGIN = "onnxruntime_ep_openvino"
 
 # The runtime's exceptions share no base class of their own.
 _RUNTIME_ERRORS = (
@@ -46,6 +54,15 @@ class TensorInfo:
     name: str
     dtype: npt.DTypeLike
     shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AssignedNode:
+    """A node of the graph as it was shared out among providers, before any fused their own."""
+
+    provider: str
+    op_type: str
+    name: str
 
 
 class BoundBuffers:
@@ -92,7 +109,12 @@ class ModelSession:
 
     @staticmethod
     def open(
-        model: bytes, *, providers: Sequence[str] = CPU_PROVIDERS, intra_op_threads: int = 1
+        model: bytes,
+        *,
+        providers: Sequence[str] = CPU_PROVIDERS,
+        intra_op_threads: int = 1,
+        spinning: bool = False,
+        trace: Path | None = None,
     ) -> ModelSession:
         """Loads a graph.
 
@@ -100,12 +122,17 @@ class ModelSession:
             model: a serialized ONNX model without external data.
             providers: execution providers in order of preference, all of which must be available.
             intra_op_threads: threads of one run, the calling one included.
+            spinning: whether the CPU's pool waits for work by spinning, which burns a core between
+                frames to save microseconds within one.
+            trace: start of the path of a file to write every operator's time into, for looking into
+                a model, not for serving. Such a session lets the CPU take what the providers leave,
+                so that `assignment` can say what that is.
 
         Raises:
             ConfigError: a provider is not available here.
             IntegrityError: the graph does not load, or has not exactly one input.
         """
-        available = onnxruntime.get_available_providers()
+        available = available_providers()
         for provider in providers:
             if provider not in available:
                 raise ConfigError(
@@ -116,17 +143,20 @@ class ModelSession:
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A spinning pool burns a core between frames to save microseconds within one.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         # Weights in a file beside the process would escape the bundle's digest: no folder has any.
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", "/dev/null/none"
         )
-        if not set(CPU_PROVIDERS) & set(providers):
+        if trace is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(trace)
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        elif not set(CPU_PROVIDERS) & set(providers):
             # An accelerator that quietly leaves work to the CPU is a failure, not a fallback.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=list(providers))
+            session = _create(model, options, providers, intra_op_threads)
         except _RUNTIME_ERRORS as error:
             raise IntegrityError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {error}",
@@ -139,6 +169,27 @@ class ModelSession:
                 remedy="Export it with one image input",
             )
         return ModelSession(session, inputs)
+
+    def end_trace(self) -> Path:
+        """Ends the trace and returns its file, in the format of chrome://tracing."""
+        return Path(self._session.end_profiling())
+
+    def assignment(self) -> tuple[AssignedNode, ...]:
+        """Which provider took which node; of a traced session only.
+
+        Raises:
+            ConfigError: the installed runtime is too old to tell.
+        """
+        if not hasattr(self._session, "get_provider_graph_assignment_info"):
+            raise ConfigError(
+                f"ONNX Runtime {RUNTIME_VERSION} does not tell which provider took which node",
+                remedy="Install onnxruntime>=1.24",
+            )
+        return tuple(
+            AssignedNode(part.ep_name, node.op_type, node.name)
+            for part in self._session.get_provider_graph_assignment_info()
+            for node in part.get_nodes()
+        )
 
     def bind(self, shape: tuple[int, ...]) -> BoundBuffers:
         """Allocates and binds the buffers for inputs of this shape, whose first axis is the batch.
@@ -178,6 +229,38 @@ class ModelSession:
 def _tensor_info(node: Any) -> TensorInfo:
     shape = tuple(size if isinstance(size, int) else None for size in node.shape)
     return TensorInfo(node.name, _DTYPES.get(node.type, np.object_), shape)
+
+
+def available_providers() -> tuple[str, ...]:
+    """Execution providers that can run a graph here, built into the runtime or plugged in."""
+    plugged_in = [_OPENVINO] if _openvino_devices() else []
+    return tuple(dict.fromkeys([*onnxruntime.get_available_providers(), *plugged_in]))
+
+
+@functools.cache
+def _openvino_devices() -> tuple[Any, ...]:
+    """This processor as the OpenVINO plug-in offers it; none where that is absent."""
+    if importlib.util.find_spec(_OPENVINO_PLUGIN) is None:
+        return ()
+    library = importlib.import_module(_OPENVINO_PLUGIN).get_library_path()
+    onnxruntime.register_execution_provider_library("openvino", library)
+    return tuple(
+        device
+        for device in onnxruntime.get_ep_devices()
+        if device.ep_name == _OPENVINO and device.ep_metadata.get("ov_device") == "CPU"
+    )
+
+
+def _create(
+    model: bytes, options: Any, providers: Sequence[str], threads: int
+) -> onnxruntime.InferenceSession:
+    # OpenVINO has a pool of its own, which takes all cores unless it is told otherwise.
+    limits = {"load_config": json.dumps({"CPU": {"INFERENCE_NUM_THREADS": str(threads)}})}
+    if _OPENVINO in providers and _openvino_devices():
+        options.add_provider_for_devices(list(_openvino_devices()[:1]), limits)
+        return onnxruntime.InferenceSession(model, options)
+    chosen = [(name, limits) if name == _OPENVINO else name for name in providers]
+    return onnxruntime.InferenceSession(model, options, providers=chosen)
 
 
 def check_runtime(runtime_min: str, bundle_name: str) -> None:

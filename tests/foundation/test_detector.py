@@ -111,6 +111,18 @@ def test_a_fixed_batch_runs_one_by_one() -> None:
     assert [len(detections) for detections in found] == [3, 3]
 
 
+def test_loaded_buffers_run_to_what_detection_reads() -> None:
+    """The run that a benchmark repeats is the one that detection makes."""
+    detector = Detector.open(make_bundle())
+    detector.detect(np.zeros((64, 64, 3), np.uint8))
+    buffers = detector.load([scene()])
+    buffers.run()
+    heatmap = buffers.outputs["heatmap"].copy()
+    detector.detect(scene())
+    np.testing.assert_array_equal(buffers.outputs["heatmap"], heatmap)
+    assert heatmap.max() > 0
+
+
 def test_no_images_give_no_answers() -> None:
     """An empty batch is no error."""
     assert Detector.open(make_bundle()).detect_batch([]) == []

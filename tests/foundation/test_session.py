@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from foundation.errors import IntegrityError
-from foundation.session import ModelSession
+from foundation.session import ModelSession, available_providers
 from tests.support.graphs import RAW, family_model, model_with_external_data
 
 
@@ -110,3 +111,35 @@ def test_weights_in_another_file_are_refused(
     place = str(tmp_path / "weights.bin") if location == "absolute" else location
     with pytest.raises(IntegrityError, match="cannot load the model"):
         ModelSession.open(model_with_external_data(place))
+
+
+def test_a_traced_session_tells_who_took_what_and_how_long_it_ran(tmp_path: Path) -> None:
+    """Every node has a provider, and the trace has an event for every kernel that ran."""
+    session = ModelSession.open(family_model(), trace=tmp_path / "trace")
+    session.bind((1, 64, 64, 3)).run()
+    assigned = session.assignment()
+    assert {node.provider for node in assigned} == {"CPUExecutionProvider"}
+    assert {"Conv", "AveragePool"} <= {node.op_type for node in assigned}
+    path = session.end_trace()
+    assert path.parent == tmp_path
+    events = json.loads(path.read_text())
+    assert any(event["cat"] == "Node" for event in events)
+
+
+def test_providers_that_are_here_are_named() -> None:
+    """The processor is always among them, and each is named once."""
+    found = available_providers()
+    assert "CPUExecutionProvider" in found
+    assert len(set(found)) == len(found)
+
+
+def test_spinning_changes_no_result() -> None:
+    """It is about waiting, not about computing."""
+    found = []
+    for spinning in (False, True):
+        session = ModelSession.open(family_model(), intra_op_threads=2, spinning=spinning)
+        buffers = session.bind((1, 64, 64, 3))
+        buffers.input[:] = 200
+        buffers.run()
+        found.append(buffers.outputs["heatmap"])
+    np.testing.assert_array_equal(*found)
