@@ -1,1 +1,1 @@
-"""How fast a bundle is here, on what, and for how long."""
+"""How fast a bundle runs on this machine, on what, and with which settings it should run."""
