@@ -14,7 +14,7 @@ import numpy as np
 
 from foundation.bundle import Bundle
 from foundation.decoding import check_outputs, decode
-from foundation.errors import IntegrityError
+from foundation.errors import IntegrityError, RejectedError
 from foundation.frames import Detections, Pixels
 from foundation.geometry import Letterbox, Placement, iou_matrix
 from foundation.session import CPU_PROVIDERS, BoundBuffers, ModelSession, check_runtime
@@ -145,7 +145,10 @@ class Detector:
                 f"Bundle {self._info.name}: its smoke test expects nothing and so proves nothing",
                 remedy="Build it again with an input in which the model detects something",
             )
-        found = self.detect(self._smoke.pixels)
+        try:
+            found = self.detect(self._smoke.pixels)
+        except RejectedError as error:
+            raise self._smoke_error(f"failed: {error.message}") from error
         overlap = iou_matrix(expected.boxes, found.boxes)
         overlap[expected.class_ids[:, None] != found.class_ids[None, :]] = 0.0
         for i in range(len(expected)):

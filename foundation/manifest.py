@@ -68,8 +68,59 @@ class Yolov8Outputs(Settings):
     name: str
 
 
+class Yolov5Outputs(Settings):
+    """YOLOv5, YOLOv7 and decoded YOLOX: (N, places, 5 + classes).
+
+    Centre and size in input pixels, objectness, class scores.
+    """
+
+    family: Literal["yolov5"] = "yolov5"
+    name: str
+
+
+class FastestDetOutputs(Settings):
+    """FastestDet: (N, 5 + classes, h, w): objectness, place in the cell and size, class scores."""
+
+    family: Literal["fastestdet"] = "fastestdet"
+    name: str
+
+
+class EndToEndOutputs(Settings):
+    """Detections that need no suppression: DETR, NMS-free YOLO, or NMS inside the graph.
+
+    `boxes` is (N, Q, 4) corners x1 y1 x2 y2 in input pixels, `scores` and `class_ids` are (N, Q),
+    in any order; what is below the score floor is padding.
+    """
+
+    family: Literal["end_to_end"] = "end_to_end"
+    boxes: str = "boxes"
+    scores: str = "scores"
+    class_ids: str = "class_ids"
+
+
+class ClassifierOutputs(Settings):
+    """An image classifier: (N, classes). It says what an image shows, not where.
+
+    Its one detection is the best class, and its box is the whole image.
+    """
+
+    family: Literal["classifier"] = "classifier"
+    name: str
+    logits: bool = False
+    """Whether a softmax makes scores of them."""
+    nothing: Annotated[int, pydantic.Field(ge=0)] | None = None
+    """Class that stands for none of the others; where it is best there is no detection."""
+
+
 Outputs = Annotated[
-    GridOutputs | YoloxOutputs | Yolov8Outputs, pydantic.Field(discriminator="family")
+    GridOutputs
+    | YoloxOutputs
+    | Yolov8Outputs
+    | Yolov5Outputs
+    | FastestDetOutputs
+    | EndToEndOutputs
+    | ClassifierOutputs,
+    pydantic.Field(discriminator="family"),
 ]
 
 

@@ -191,6 +191,21 @@ class ModelSession:
             for node in part.get_nodes()
         )
 
+    def run_once(self, array: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Outputs by name of one run outside the frame lane; each run allocates them anew.
+
+        Raises:
+            IntegrityError: the graph does not run on this input.
+        """
+        try:
+            found = self._session.run(None, {self.input.name: array})
+        except _RUNTIME_ERRORS as error:
+            raise IntegrityError(
+                f"The model does not run on input of shape {array.shape}: {error}",
+                remedy="Check the input contract in the bundle's manifest",
+            ) from error
+        return {tensor.name: value for tensor, value in zip(self.outputs, found, strict=True)}
+
     def bind(self, shape: tuple[int, ...]) -> BoundBuffers:
         """Allocates and binds the buffers for inputs of this shape, whose first axis is the batch.
 
@@ -200,17 +215,8 @@ class ModelSession:
             IntegrityError: the graph does not run on this shape.
         """
         input_array = np.zeros(shape, self.input.dtype)
-        try:
-            found = self._session.run(None, {self.input.name: input_array})
-        except _RUNTIME_ERRORS as error:
-            raise IntegrityError(
-                f"The model does not run on input of shape {shape}: {error}",
-                remedy="Check the input contract in the bundle's manifest",
-            ) from error
-        outputs = {
-            tensor.name: np.ascontiguousarray(array)
-            for tensor, array in zip(self.outputs, found, strict=True)
-        }
+        found = self.run_once(input_array)
+        outputs = {name: np.ascontiguousarray(array) for name, array in found.items()}
         for name, array in outputs.items():
             if array.shape[:1] != shape[:1]:
                 raise IntegrityError(
