@@ -6,7 +6,11 @@ import argparse
 import importlib
 import sys
 
-from foundation.errors import EXIT_CONFIG, EXIT_OK, HardcaseError
+from foundation.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, HardcaseError
+from model_workshop.gating.errors import BelowFloorError
+
+_EXIT_INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells count."""
 
 _EXTRAS = {"torch": "train", "onnx": "workshop", "pycocotools": "workshop"}
 """Which extra brings a module that not every installation has."""
@@ -16,6 +20,7 @@ _COMMANDS = {
     "train": "train",
     "quantize": "quantize",
     "evaluate": "evaluate",
+    "gate": "gate",
     "inspect": "inspect_",
 }
 """Module of `model_workshop.commands` by sub-command, in the order of a model's way."""
@@ -40,6 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         arguments.run(arguments)
+    except BelowFloorError as error:
+        print(f"model-workshop: {error}", file=sys.stderr)
+        return EXIT_FAILURE
     except HardcaseError as error:
         print(f"model-workshop: {error}", file=sys.stderr)
         return EXIT_CONFIG
@@ -53,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_CONFIG
+    except KeyboardInterrupt:
+        print("model-workshop: interrupted", file=sys.stderr)
+        return _EXIT_INTERRUPTED
     return EXIT_OK
 
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from foundation.errors import ConfigError
 from foundation.frames import Boxes, ClassIds, Pixels
+from foundation.manifest import BundleInfo
 
 _LAYOUT = "A split is a directory with images/ and instances.json (COCO detection format)"
 _NAMED_MAX = 3
@@ -184,6 +185,21 @@ def check_disjoint(*splits: Split) -> None:
             f"{len(shared)} images are in two splits: {'; '.join(shared[:_NAMED_MAX])}"
             f"{'; ...' if len(shared) > _NAMED_MAX else ''}",
             remedy="Keep each image in one split only, or figures will flatter the model",
+        )
+
+
+def check_unseen(info: BundleInfo, split: Split) -> None:
+    """Compares a split with the one that a bundle's model card says it was trained on.
+
+    Raises:
+        ConfigError: they are the same, so that its figures there would flatter the model.
+    """
+    trained_on = info.model_card.dataset_digests.get("train")
+    if trained_on is not None and split_digest(split) == trained_on:
+        raise ConfigError(
+            f"{info.name} was trained on {split.directory} (digest {trained_on[:12]}), where it is "
+            "better than anywhere else",
+            remedy="Give a held-out split",
         )
 
 
