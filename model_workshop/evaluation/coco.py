@@ -5,9 +5,7 @@ The detector is the services' own, so a wrong box convention shows here as a wro
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,9 +17,10 @@ from foundation.errors import ConfigError
 from foundation.frames import Detections
 from model_workshop.datasets import Split
 from model_workshop.evaluation.matching import Matches, OperatingPoint, best_operating_point, match
+from model_workshop.evaluation.rankings import AP_ROWS, DETECTIONS_MAX, rank
+from model_workshop.evaluation.truth import read_truth
 
 SCORE_FLOOR = 0.001
-DETECTIONS_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,41 +96,12 @@ def score_detections(split: Split, found: Sequence[Detections]) -> Evaluation:
     """Figures of detections that were made elsewhere, one entry per picture of the split."""
     matches = matches_of(split, found)
     best = best_operating_point(matches.scores, matches.hits, int(matches.objects.sum()))
-    overall, at_half, by_class = _coco_figures(split, found)
-    return Evaluation(overall, at_half, by_class, best, len(split.pictures))
-
-
-def _coco_figures(
-    split: Split, found: Sequence[Detections]
-) -> tuple[float, float, dict[str, float]]:
-    """mAP50-95, mAP50 and AP50 by label, by pycocotools."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    rows = []
-    for picture, detections in zip(split.pictures, found, strict=True):
-        for box, score, class_id in zip(
-            detections.boxes, detections.scores, detections.class_ids, strict=True
-        ):
-            x1, y1, x2, y2 = box.tolist()
-            rows.append([picture.image_id, x1, y1, x2 - x1, y2 - y1, float(score), int(class_id)])
-    if not rows:
-        return 0.0, 0.0, dict.fromkeys(split.labels, 0.0)
-    table = np.array(rows, np.float64)
-    table[:, 6] = np.array(split.category_ids)[table[:, 6].astype(int)]
-    with contextlib.redirect_stdout(io.StringIO()):  # it narrates
-        truth = COCO(str(split.annotation_path))
-        evaluation = COCOeval(truth, truth.loadRes(table), "bbox")
-        evaluation.params.imgIds = [picture.image_id for picture in split.pictures]
-        evaluation.params.maxDets = [1, 10, DETECTIONS_MAX]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    # Precision is indexed by IoU, recall, class, area, detections; -1 where there are no objects.
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    by_class = {label: _mean(precision[0, :, index]) for index, label in enumerate(split.labels)}
-    return _mean(precision), _mean(precision[0]), by_class
-
-
-def _mean(precision: np.ndarray) -> float:
-    valid = precision[precision > -1]
-    return float(valid.mean()) if valid.size else 0.0
+    rankings = rank(split, read_truth(split), found)
+    at_half = np.nan_to_num(rankings.precision[AP_ROWS["ap50"]].mean(axis=(0, 1)))
+    return Evaluation(
+        rankings.mean_precision(AP_ROWS["ap50_95"]) or 0.0,
+        rankings.mean_precision(AP_ROWS["ap50"]) or 0.0,
+        dict(zip(split.labels, at_half.tolist(), strict=True)),
+        best,
+        len(split.pictures),
+    )

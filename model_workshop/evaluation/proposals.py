@@ -27,6 +27,49 @@ _RIM_PX = 24
 """An object nearer to a crop's edge than this is asked about again."""
 
 
+class ProposalDetector:
+    """A crop model that is asked at every proposal of a frame model."""
+
+    def __init__(
+        self, bundle: Bundle, detector: Detector, proposer: Bundle, asked: Detector, floor: float
+    ) -> None:
+        self._bundle = bundle
+        self._detector = detector
+        self._proposer = proposer
+        self._asked = asked
+        self._floor = floor
+
+    @staticmethod
+    def open(
+        bundle: Bundle, proposer: Bundle, *, floor: float = PROPOSAL_FLOOR, threads: int = 1
+    ) -> ProposalDetector:
+        """Loads both models.
+
+        Args:
+            bundle: the crop model.
+            proposer: the frame model.
+            floor: calibrated score from which a detection of the frame model is a proposal.
+            threads: of one inference.
+
+        Raises:
+            IntegrityError: a model does not load or is not what its manifest says.
+        """
+        detector = Detector.open(bundle, intra_op_threads=threads, batch_max=8)
+        asked = Detector.open(proposer, intra_op_threads=threads)
+        return ProposalDetector(bundle, detector, proposer, asked, floor)
+
+    def detect(self, pixels: Pixels) -> Detections:
+        """What the crop model says of a picture (height, width, 3); raw scores, best first.
+
+        Raises:
+            RejectedError: a model failed on this picture.
+        """
+        proposals = self._asked.detect(pixels)
+        scores = self._proposer.calibration.apply(proposals, self._proposer.labels)
+        boxes = proposals.boxes[scores >= self._floor]
+        return _ask(self._detector, self._bundle, pixels, boxes)
+
+
 def detect_at_proposals(
     bundle: Bundle, proposer: Bundle, split: Split, *, floor: float = PROPOSAL_FLOOR
 ) -> list[Detections]:
@@ -35,15 +78,8 @@ def detect_at_proposals(
     Crops go through the uplink's codec; overlapping crops see an object once.
     """
     check_labels(proposer, split)
-    asked = Detector.open(proposer)
-    detector = Detector.open(bundle, batch_max=8)
-    answers = []
-    for picture in split.pictures:
-        pixels = picture.read()
-        proposals = asked.detect(pixels)
-        scores = proposer.calibration.apply(proposals, proposer.labels)
-        answers.append(_ask(detector, bundle, pixels, proposals.boxes[scores >= floor]))
-    return answers
+    asking = ProposalDetector.open(bundle, proposer, floor=floor)
+    return [asking.detect(picture.read()) for picture in split.pictures]
 
 
 def _ask(detector: Detector, bundle: Bundle, pixels: Pixels, boxes: Boxes) -> Detections:
