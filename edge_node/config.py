@@ -43,6 +43,9 @@ class DetectorSettings(Settings):
     """Threads of one inference."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """ONNX Runtime execution providers, in order; a missing one is fatal, never replaced."""
+    tuning: str = ""
+    """Path of a tuning file of `model-workshop bench`. It replaces the two settings above, and is
+    an error where it was measured for another bundle, processor or runtime; empty uses them."""
     warmup_frames: int = Field(default=5, ge=1, le=1000)
     """Inferences run before the first frame; they also seed the cost prediction."""
 

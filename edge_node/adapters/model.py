@@ -6,6 +6,9 @@ the bundle's smoke input that it detects here what it detected where it was made
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,9 @@ from foundation.clock import Clock, elapsed_s
 from foundation.detector import Detector
 from foundation.errors import ConfigError
 from foundation.frames import Detections, Pixels, Scores
+from foundation.tuning import read_tuning
+
+log = logging.getLogger(__name__)
 
 
 class BundleModel:
@@ -40,8 +46,8 @@ class BundleModel:
         """Verifies, loads and proves the bundle.
 
         Raises:
-            ConfigError: There is none at the path, a provider is missing, or the settings speak
-                of labels that it does not have.
+            ConfigError: There is none at the path, a provider is missing, the settings speak of
+                labels that it does not have, or the tuning file does not hold here.
             IntegrityError: It is damaged, or does not detect here what it should.
         """
         wanted = settings.detector
@@ -49,13 +55,14 @@ class BundleModel:
             raise ConfigError("No edge bundle is given", remedy="Set detector.bundle or --bundle")
         bundle = Bundle.open(Path(wanted.bundle))
         limits = score_limits(bundle, settings.policy, settings.tracks)
-        _open_detector(bundle, wanted).check_smoke()
+        open_detector = _opener(bundle, wanted)
+        open_detector(bundle).check_smoke()
         # Suppression compares every pair of candidates. What no track would take is left out
         # before; since suppression goes from the best down, the rest comes out the same.
         floor = raw_floor(bundle, limits.start * np.float32(settings.tracks.score_keep_ratio))
         postprocess = bundle.info.postprocess.model_copy(update={"score_floor": floor})
         raised = replace(bundle, info=bundle.info.model_copy(update={"postprocess": postprocess}))
-        return BundleModel(bundle, _open_detector(raised, wanted), limits)
+        return BundleModel(bundle, open_detector(raised), limits)
 
     def detect(self, pixels: Pixels) -> Detections:
         """Detections with calibrated scores, boxes in source pixels."""
@@ -120,9 +127,27 @@ def raw_floor(bundle: Bundle, keep: Scores) -> float:
     return max(bundle.info.postprocess.score_floor, min(floors))
 
 
-def _open_detector(bundle: Bundle, settings: DetectorSettings) -> Detector:
-    return Detector.open(
-        bundle, intra_op_threads=settings.intra_op_threads, providers=settings.providers
+def _opener(bundle: Bundle, settings: DetectorSettings) -> Callable[[Bundle], Detector]:
+    """What opens a detector as the tuning file says, or the settings where there is none."""
+    if not settings.tuning:
+        return functools.partial(
+            Detector.open, intra_op_threads=settings.intra_op_threads, providers=settings.providers
+        )
+    path = Path(settings.tuning)
+    tuning = read_tuning(path)
+    tuning.check(bundle, path)
+    log.info(
+        "tuned by %s: %s, intra-op threads %d, spinning %s",
+        path,
+        tuning.provider,
+        tuning.intra_op_threads,
+        "on" if tuning.spinning else "off",
+    )
+    return functools.partial(
+        Detector.open,
+        intra_op_threads=tuning.intra_op_threads,
+        providers=(tuning.provider,),
+        spinning=tuning.spinning,
     )
 
 

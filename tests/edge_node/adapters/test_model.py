@@ -14,6 +14,8 @@ from foundation.clock import SystemClock
 from foundation.detector import Detector
 from foundation.errors import ConfigError, IntegrityError
 from foundation.manifest import Calibration
+from foundation.session import RUNTIME_VERSION
+from foundation.tuning import Tuning, processor_name
 from tests.support.bundles import LABELS, make_bundle, paint_square, write_bundle
 
 HALVED = Calibration(knots=dict.fromkeys(LABELS, ((0.0, 0.0), (1.0, 0.5))))
@@ -104,3 +106,59 @@ def test_missing_provider_is_never_replaced(tmp_path: Path) -> None:
     detector = DetectorSettings(bundle=str(tmp_path / "b"), providers=("QuantumProvider",))
     with pytest.raises(ConfigError, match="QuantumProvider"):
         BundleModel.open(EdgeSettings(detector=detector))
+
+
+def tuned(folder: Path, **instead: object) -> EdgeSettings:
+    """Settings with a bundle and a tuning file for it."""
+    bundle = make_bundle()
+    bundle.write(folder / "b")
+    document: dict[str, object] = {
+        "bundle": "squares 1",
+        "bundle_digest": bundle.digest,
+        "processor": processor_name(),
+        "runtime": RUNTIME_VERSION,
+        "provider": "CPUExecutionProvider",
+        "intra_op_threads": 1,
+        "spinning": True,
+    }
+    Tuning.model_validate({**document, **instead}).write(folder / "tuning.yaml")
+    return EdgeSettings(
+        detector=DetectorSettings(
+            bundle=str(folder / "b"),
+            tuning=str(folder / "tuning.yaml"),
+            providers=("QuantumProvider",),
+        )
+    )
+
+
+def test_a_tuning_file_decides_how_the_model_runs(tmp_path: Path) -> None:
+    """In place of the provider and threads in the settings."""
+    model = BundleModel.open(tuned(tmp_path))
+    assert len(model.detect(model.bundle.smoke.pixels)) > 0
+
+
+def test_a_tuned_provider_that_is_missing_is_never_replaced(tmp_path: Path) -> None:
+    """The file may have been made where an accelerator was."""
+    with pytest.raises(ConfigError, match="WarpProvider"):
+        BundleModel.open(tuned(tmp_path, provider="WarpProvider"))
+
+
+@pytest.mark.parametrize(
+    ("instead", "words"),
+    [({"bundle_digest": "0" * 64}, "bundle is"), ({"processor": "another"}, "processor is")],
+    ids=["bundle", "processor"],
+)
+def test_a_tuning_file_for_anything_else_is_refused(
+    instead: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    """Figures of another bundle or machine decide nothing."""
+    with pytest.raises(ConfigError, match=words):
+        BundleModel.open(tuned(tmp_path, **instead))
+
+
+def test_a_corrupt_tuning_file_is_refused(tmp_path: Path) -> None:
+    """It is not taken for the defaults."""
+    corrupt = tuned(tmp_path)
+    Path(corrupt.detector.tuning).write_text("provider: [")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        BundleModel.open(corrupt)
