@@ -21,6 +21,7 @@ _COMMANDS = {
     "quantize": "quantize",
     "evaluate": "evaluate",
     "gate": "gate",
+    "calibrate": "calibrate",
     "inspect": "inspect_",
 }
 """Module of `model_workshop.commands` by sub-command, in the order of a model's way."""

@@ -69,6 +69,11 @@ class Ruling:
     refuses: bool
     reason: str
 
+    @property
+    def words(self) -> str:
+        """The verdict in the table."""
+        return self.reason.partition(": ")[2] if self.verdict is Verdict.TOO_FEW else self.verdict
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -107,7 +112,7 @@ class Judgement:
                     _points(case.estimate.value),
                     f"{_points(case.estimate.low)} to {_points(case.estimate.high)}",
                     f"{'<=' if case.is_loss else '>='} {case.limit:g}",
-                    ruling.verdict,
+                    ruling.words,
                 )
             )
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -186,7 +191,7 @@ def _measured(evaluation: Evaluation, stratum: str, *, is_loss: bool) -> dict[st
 
 def _scaled(estimate: Estimate, factor: float) -> Estimate:
     scaled = [
-        None if value is None else factor * value
+        None if value is None else factor * value + 0.0  # never minus nothing
         for value in (estimate.value, estimate.low, estimate.high)
     ]
     value, low, high = scaled if factor > 0 else (scaled[0], scaled[2], scaled[1])
