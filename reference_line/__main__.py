@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from reference_line.dataset import ExportPlan, export_dataset
+from reference_line.dataset import ExportPlan, Look, export_dataset
 from reference_line.preview import build_mosaic
 
 
@@ -46,6 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--boards-val", type=_count, default=25)
     export.add_argument("--boards-test", type=_count, default=25)
     export.add_argument("--frames-per-board", type=_positive, default=4)
+    export.add_argument(
+        "--look",
+        type=Look,
+        choices=tuple(Look),
+        default=Look.COLOUR,
+        help="what the camera sees, or its black-and-white scan with hand-drawn defects",
+    )
     export.add_argument("--workers", type=_positive, default=1, help="rendering processes")
     preview = commands.add_parser("preview", help="draw a mosaic of frames and defects")
     preview.add_argument("--out", type=Path, required=True, help="picture to write (.png or .jpg)")
@@ -63,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _run_export(arguments: argparse.Namespace) -> None:
     boards = (arguments.boards_train, arguments.boards_val, arguments.boards_test)
-    plan = ExportPlan(arguments.seed, boards, arguments.frames_per_board)
+    plan = ExportPlan(arguments.seed, boards, arguments.frames_per_board, arguments.look)
     total = sum(boards)
     progress = export_dataset(arguments.out, plan, workers=arguments.workers)
     for done, split in enumerate(progress, start=1):

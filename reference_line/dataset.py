@@ -4,21 +4,29 @@
 ``category_id`` is the class index + 1; boxes are COCO's x, y, width, height in source pixels after
 the convention of ``reference_line.truth``.  Every frame shows exactly one board, so a board never
 appears in two splits.  Annotations add ``defect_id``, ``size_px`` and ``visibility``.
+
+The *colour* look is what the line's camera sees.  The *binary* look is a black-and-white picture of
+640x640 px (``reference_line.binary``); its frames are specimens of one board, each with defects of
+its own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from reference_line.binary.picture import BOX_CONVENTION, JPEG_QUALITY, render_picture
+from reference_line.binary.scenes import SIDE_PX
 from reference_line.board import BOARD_PITCH_PX, render_board
 from reference_line.line import expose_board
 from reference_line.optics import FRAME_HEIGHT, FRAME_WIDTH, Camera
@@ -28,6 +36,14 @@ GENERATOR_VERSION: Final = "1"
 SPLITS: Final = ("train", "val", "test")
 _JPEG_QUALITY: Final = 95
 _OVERHANG_PX: Final = 160
+_DEFECTS_PER_PICTURE: Final = 100
+
+
+class Look(StrEnum):
+    """What the pictures look like."""
+
+    COLOUR = "colour"
+    BINARY = "binary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,7 @@ class ExportPlan:
     seed: int
     boards: tuple[int, int, int]
     frames_per_board: int
+    look: Look = Look.COLOUR
 
     def numbers(self, split: int) -> range:
         """Return the board numbers of a split; splits follow one another on the line."""
@@ -72,12 +89,60 @@ def _export_board(job: _Job) -> list[tuple[str, FrameTruth]]:
     written = []
     for k, offset in enumerate(frame_offsets(job.seed, job.board, job.frames)):
         pixels, truth = expose_board(board, job.board, offset, camera, k)
-        name = f"{job.board:05d}_{k:02d}.jpg"
-        path = job.folder / name
-        if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
-            raise OSError(f"cannot write {path}")
-        written.append((name, truth))
+        written.append((_write(job, k, pixels, _JPEG_QUALITY), truth))
     return written
+
+
+def _export_specimens(job: _Job) -> list[tuple[str, FrameTruth]]:
+    """Render and write one board's pictures in the binary look (runs in a worker process)."""
+    cv2.setNumThreads(1)
+    written = []
+    for k in range(job.frames):
+        picture = render_picture(job.seed, job.board, k)
+        count = len(picture.class_ids)
+        truth = FrameTruth(
+            picture.boxes,
+            picture.class_ids,
+            np.arange(count, dtype=np.int64) + (job.board * job.frames + k) * _DEFECTS_PER_PICTURE,
+            picture.sizes_px,
+            np.ones(count, np.float32),
+        )
+        written.append((_write(job, k, picture.tested, JPEG_QUALITY), truth))
+    return written
+
+
+def _write(job: _Job, frame: int, pixels: NDArray[np.uint8], quality: int) -> str:
+    name = f"{job.board:05d}_{frame:02d}.jpg"
+    path = job.folder / name
+    if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, quality]):
+        raise OSError(f"cannot write {path}")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """What differs between looks: who writes a board's pictures, and what describes them."""
+
+    export: Callable[[_Job], list[tuple[str, FrameTruth]]]
+    width: int
+    height: int
+    description: str
+    box_convention: str
+
+
+_STYLES: Final = {
+    Look.COLOUR: _Style(
+        _export_board,
+        FRAME_WIDTH,
+        FRAME_HEIGHT,
+        "Hardcase reference line",
+        f"tight box of changed pixels + {BOX_PADDING_PX} px a side, "
+        f"at least {BOX_SIDE_MIN_PX} px a side",
+    ),
+    Look.BINARY: _Style(
+        _export_specimens, SIDE_PX, SIDE_PX, "Hardcase reference line, binary look", BOX_CONVENTION
+    ),
+}
 
 
 def export_dataset(out: Path, plan: ExportPlan, *, workers: int = 1) -> Iterator[str]:
@@ -100,7 +165,7 @@ def export_dataset(out: Path, plan: ExportPlan, *, workers: int = 1) -> Iterator
                 for board in plan.numbers(number)
             ]
             frames: list[tuple[int, str, FrameTruth]] = []
-            for job, written in zip(jobs, pool.map(_export_board, jobs), strict=True):
+            for job, written in zip(jobs, pool.map(_STYLES[plan.look].export, jobs), strict=True):
                 frames += [(job.board, name, truth) for name, truth in written]
                 yield split
             document = _coco_document(plan, split, frames)
@@ -110,6 +175,7 @@ def export_dataset(out: Path, plan: ExportPlan, *, workers: int = 1) -> Iterator
 def _coco_document(
     plan: ExportPlan, split: str, frames: list[tuple[int, str, FrameTruth]]
 ) -> dict[str, Any]:
+    style = _STYLES[plan.look]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, (board, name, truth) in enumerate(frames, start=1):
@@ -117,8 +183,8 @@ def _coco_document(
             {
                 "id": image_id,
                 "file_name": name,
-                "width": FRAME_WIDTH,
-                "height": FRAME_HEIGHT,
+                "width": style.width,
+                "height": style.height,
                 "board": board,
             }
         )
@@ -139,13 +205,12 @@ def _coco_document(
             )
     return {
         "info": {
-            "description": "Hardcase reference line",
+            "description": style.description,
             "generator_version": GENERATOR_VERSION,
             "seed": plan.seed,
             "split": split,
             "frames_per_board": plan.frames_per_board,
-            "box_convention": f"tight box of changed pixels + {BOX_PADDING_PX} px a side, "
-            f"at least {BOX_SIDE_MIN_PX} px a side",
+            "box_convention": style.box_convention,
         },
         "licenses": [],
         "images": images,

@@ -1,0 +1,1 @@
+"""The binary look: boards as a scanner with a threshold shows them, with hand-drawn defects."""
