@@ -237,14 +237,17 @@ def _overall(
     nothing = Estimate(value=None)
     return OverallFigures(
         **{name: own.get(name, nothing) for name in _OVERALL_KINDS},
-        balanced={
-            dimension: estimate(np.mean(values, axis=0))
-            for dimension, values in by_dimension.items()
-        },
+        balanced={dimension: estimate(_mean(values)) for dimension, values in by_dimension.items()},
         recall_max=rankings.mean_recall,
         f1_best=best.f1,
         f1_best_threshold=best.threshold,
     )
+
+
+def _mean(values: Sequence[Array]) -> Array:
+    """Mean of samples; just the figure where one of them has no interval."""
+    rows = min(len(one) for one in values)
+    return np.asarray(np.mean([one[:rows] for one in values], axis=0))
 
 
 def _stratum(stratum: Stratum, samples: Samples, truth: Truth) -> StratumFigures:

@@ -70,6 +70,8 @@ def average_precisions(
     Returns:
         For every choice (R, IoU), or None where it is empty.
     """
+    if not positives.any():
+        return [None] * len(chosen)
     tables = [_hits(ranking, row, weights.shape[1]) for row in range(len(IOUS))]
     false_alarms = [weights @ table.false_before for table in tables]
     everything = weights[:, truth.images[positives]].sum(axis=1)

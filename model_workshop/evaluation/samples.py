@@ -17,9 +17,11 @@ from model_workshop.evaluation.rankings import AP_ROWS, AREAS, IGNORED, MISS, Ra
 from model_workshop.evaluation.strata import Stratum
 from model_workshop.evaluation.truth import Array, Mask, Truth
 
+_IMAGES_MIN = 5
+"""What fewer images show has no interval: they do not say how much images differ."""
 OVERALL = "overall"
 Samples = dict[str, dict[str, Array]]
-"""By stratum and figure: (R,), a value for every row of weights."""
+"""By stratum and figure: (R,), one for every row of weights, or (1,) where there is no interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ def sample_figures(
         if own.any():
             there = weights[:, truth.images[own]].sum(axis=1)
             samples[key]["recall"] = weights[:, truth.images[own & found]].sum(axis=1) / there
+            if len(np.unique(truth.images[own])) < _IMAGES_MIN:
+                samples[key] = {kind: values[:1] for kind, values in samples[key].items()}
     samples[OVERALL] |= _operating_point(judgement, truth, weights)
     return samples
 
@@ -109,28 +113,35 @@ def key_of(stratum: Stratum) -> str:
 def _precisions(
     rankings: Rankings, truth: Truth, strata: Sequence[Stratum], weights: Array
 ) -> dict[str, Array]:
-    """AP (R, IoU) by stratum: the mean over the classes that have objects in it."""
-    found: dict[str, list[Array]] = {}
+    """AP (R, IoU) by stratum: the mean over the classes that have objects in it.
+
+    In a resample a class counts by how much of its objects was drawn, which is 1 in the figure
+    itself. With equal weights a class that one image shows would have the same AP in every
+    resample and seem certain; docs/decisions/0019 has the coverage of both.
+    """
+    sums: dict[str, tuple[Array, Array]] = {}
     general = {OVERALL: truth.objects}
     general |= {key_of(one): one.members for one in strata if one.dimension != "area"}
     areas = {key_of(one): one for one in strata if one.dimension == "area"}
+
+    def add(key: str, subset: Mask, result: Array | None) -> None:
+        if result is not None:
+            drawn = weights[:, truth.images[subset]].sum(axis=1)[:, None] / subset.sum()
+            total, shares = sums.get(key, (np.zeros_like(result), np.zeros_like(drawn)))
+            sums[key] = (total + drawn * result, shares + drawn)
+
     for class_id, ranking in enumerate(rankings.by_area["all"]):
         own = truth.objects & (truth.class_ids == class_id)
-        if not own.any():
-            continue
         chosen = [members & own for members in general.values()]
         results = average_precisions(ranking, truth, own, chosen, weights)
-        for key, result in zip(general, results, strict=True):
-            if result is not None:
-                found.setdefault(key, []).append(result)
+        for key, subset, result in zip(general, chosen, results, strict=True):
+            add(key, subset, result)
         for key, area in areas.items():
             # COCO's own rule: matched anew with the others ignored, nothing over-sampled.
-            own_area = area.members & own
-            if own_area.any():
-                table = rankings.by_area[area.name][class_id]
-                (result,) = average_precisions(table, truth, own_area, [own_area], weights)
-                found.setdefault(key, []).extend([] if result is None else [result])
-    return {key: np.mean(results, axis=0) for key, results in found.items()}
+            subset = area.members & own
+            table = rankings.by_area[area.name][class_id]
+            add(key, subset, *average_precisions(table, truth, subset, [subset], weights))
+    return {key: total / shares for key, (total, shares) in sums.items()}
 
 
 def _operating_point(judgement: Judgement, truth: Truth, weights: Array) -> dict[str, Array]:
