@@ -114,7 +114,9 @@ class Bundle:
 
         Raises:
             ConfigError: the path exists, or cannot be written.
+            IntegrityError: its parts contradict each other, so that it could never be opened.
         """
+        _check_names(path, self.info, self.calibration, self.thresholds)
         if os.path.lexists(path):
             raise ConfigError(f"{path} exists", remedy="Remove it or choose another path")
         members = self.members()
@@ -211,7 +213,7 @@ def _parse(data: bytes, model: type[SettingsT], origin: str) -> SettingsT:
 
 
 def _check_names(
-    path: Path, manifest: Manifest, calibration: Calibration, thresholds: Thresholds
+    path: Path, manifest: BundleInfo, calibration: Calibration, thresholds: Thresholds
 ) -> None:
     unknown = {*calibration.knots, *thresholds.classes} - set(manifest.labels)
     if unknown or len(set(manifest.labels)) != len(manifest.labels):

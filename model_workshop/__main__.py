@@ -22,6 +22,8 @@ _COMMANDS = {
     "evaluate": "evaluate",
     "gate": "gate",
     "calibrate": "calibrate",
+    "bundle": "bundle",
+    "bench": "bench",
     "inspect": "inspect_",
 }
 """Module of `model_workshop.commands` by sub-command, in the order of a model's way."""

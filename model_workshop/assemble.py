@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from foundation.bundle import Bundle, Smoke
@@ -9,6 +11,7 @@ from foundation.detector import Detector
 from foundation.errors import ConfigError
 from foundation.frames import Detections, Pixels
 from foundation.manifest import BundleInfo, Calibration, ClassThresholds, Thresholds
+from foundation.settings import load_settings
 
 RUNTIME_MIN = "1.22"
 """The oldest ONNX Runtime that the package itself admits."""
@@ -59,3 +62,53 @@ def assemble(
     # Only what is sure enough to be found again on a processor that rounds otherwise.
     sure = found.take(np.flatnonzero(found.scores >= found.scores[0] / 2)[:_SMOKE_EXPECTED_MAX])
     return Bundle(info, model, draft.calibration, draft.thresholds, Smoke(smoke_pixels, sure))
+
+
+class _Parts(BundleInfo):
+    """The manifest's fields as a person writes them: what the model says need not be repeated."""
+
+    opset: int = 0
+    runtime_min: str = RUNTIME_MIN
+
+
+def assemble_parts(
+    model: Path,
+    info: Path,
+    smoke_pixels: Pixels,
+    *,
+    calibration: Path | None = None,
+    thresholds: Path | None = None,
+) -> Bundle:
+    """A bundle from files.
+
+    Args:
+        model: ONNX, as it shall run.
+        info: YAML with the fields of `BundleInfo`; `opset` and `runtime_min` may be left out.
+        smoke_pixels: see `assemble`.
+        calibration: YAML or JSON with the fields of `Calibration`.
+        thresholds: YAML or JSON with the fields of `Thresholds`.
+
+    Raises:
+        ConfigError: a file does not validate, the opset is not the model's, or the model detects
+            nothing in the smoke input.
+        IntegrityError: the model is none, does not load, or is not what `info` says.
+    """
+    from model_workshop.onnx_files import load, opset_of
+
+    opset = opset_of(load(model))
+    parts = load_settings(info, _Parts)
+    if parts.opset not in {0, opset}:
+        raise ConfigError(
+            f"{info} says opset {parts.opset}, but {model} is of opset {opset}",
+            remedy="Remove the line, or give the right model",
+        )
+    card = parts.model_card
+    if not card.script:
+        card = card.model_copy(update={"script": "model-workshop bundle"})
+    return assemble(
+        BundleInfo(**{**dict(parts), "opset": opset, "model_card": card}),
+        model.read_bytes(),
+        smoke_pixels,
+        calibration=load_settings(calibration, Calibration) if calibration else None,
+        thresholds=load_settings(thresholds, Thresholds) if thresholds else None,
+    )
