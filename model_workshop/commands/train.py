@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", choices=("frame", "crop"), default="frame")
     parser.add_argument("--out", type=Path, required=True, help="bundle to write")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints; resumes")
-    parser.add_argument("--minutes", type=float, default=50.0, help="budget of the whole training")
-    parser.add_argument("--epochs", type=int, default=1_000_000, help="budget in passes")
+    parser.add_argument("--steps", type=int, help="budget in steps of one batch")
+    parser.add_argument("--minutes", type=float, help="budget in minutes; what ends first decides")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=20261120)
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     plan = TrainingPlan(
         minutes=arguments.minutes,
-        epochs=arguments.epochs,
+        steps=arguments.steps,
         batch_size=arguments.batch_size,
         threads=arguments.threads,
         seed=arguments.seed,

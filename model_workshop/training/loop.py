@@ -1,31 +1,43 @@
-"""The training loop: seeded, budgeted in minutes or epochs, resumable after every epoch.
+"""The training loop: seeded, budgeted in steps or minutes, resumable between any two steps.
 
 Owns the optimizer and the running average of the weights, which is what leaves: a single step's
-weights are noise at this batch size. One process, no worker processes; samples are drawn by one
-thread while the last batch trains.
+weights are noise at this batch size. The samples of a step depend on the seed and the step's number
+alone, so a run that was cut goes on exactly as if it had not been. One process, no worker
+processes; the next batch is drawn by one thread while the last one trains.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from foundation.errors import ConfigError
-from model_workshop.training.nets import STRIDE, GridDetector, NetShape
-from model_workshop.training.objectives import box_loss, focal_loss, grid_targets
+from model_workshop.training.checkpoints import Checkpoint, State, read_checkpoint
+from model_workshop.training.interruption import Interruption
+from model_workshop.training.journal import Journal
+from model_workshop.training.nets import STRIDE, GridDetector
+from model_workshop.training.objectives import box_loss, focal_loss, grid_targets, imitation_loss
 from model_workshop.training.sampling import Sampler
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+Figures = dict[str, float]
+
+STRETCH_STEPS = 100
+"""Steps between two lines of the log, each with a checkpoint."""
+
+VALIDATION_STRETCHES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +45,9 @@ class TrainingPlan:
     """How a net is trained.
 
     Attributes:
-        minutes: wall-clock budget; the learning rate follows the share of it that is used.
-        epochs: budget in passes over the data; whichever budget ends first decides.
+        steps: budget in steps of one batch; the same weights on the same machine.
+        minutes: budget in wall-clock time; how many steps that is depends on the machine. Whichever
+            budget ends first decides, and the learning rate follows the share that is used.
         batch_size: samples per step.
         learning_rate: peak of the one-cycle schedule.
         weight_decay: AdamW's, on convolution kernels only.
@@ -44,8 +57,8 @@ class TrainingPlan:
         seed: of the weights' start and of the samples.
     """
 
-    minutes: float = 50.0
-    epochs: int = 1_000_000
+    steps: int | None = None
+    minutes: float | None = None
     batch_size: int = 16
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
@@ -54,114 +67,182 @@ class TrainingPlan:
     threads: int = 1
     seed: int = 20261120
 
+    def progress(self, step: int, spent_s: float) -> float:
+        """Share of the budget that is used, in 0..1."""
+        by_steps = step / self.steps if self.steps else 0.0
+        by_time = spent_s / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
 
-def train(shape: NetShape, sampler: Sampler, plan: TrainingPlan, folder: Path) -> GridDetector:
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a net is trained for.
+
+    Attributes:
+        sampler: draws what it sees.
+        validate: judges the averaged net every so often; figures for the log.
+        prepare: changes how a net computes, not what it holds, for example by rounding.
+        facts: to be kept in the checkpoint.
+        imitation_share: weight of what a teacher says, where the sampler gives its opinion.
+        temperature: softens both heat-maps before they are compared.
+    """
+
+    sampler: Sampler
+    validate: Callable[[GridDetector], Figures] = field(default=lambda _: {})
+    prepare: Callable[[GridDetector], None] = field(default=lambda _: None)
+    facts: State = field(default_factory=dict)
+    imitation_share: float = 1.0
+    temperature: float = 2.0
+
+
+def train(net: GridDetector, lesson: Lesson, plan: TrainingPlan, folder: Path) -> GridDetector:
     """Trains a net, or goes on with the run that `folder` holds.
 
-    Writes `checkpoint.pt` (whole state, replaced atomically each epoch) and `log.jsonl` (one line
-    an epoch). The same seed, data and step count give the same weights on the same machine; a
-    budget in minutes makes the step count depend on the machine.
+    Writes `checkpoint.pt` (whole state, replaced atomically), `log.jsonl` (one line every
+    `STRETCH_STEPS` steps) and `curve.svg`.
+
+    Args:
+        net: where a new run starts.
+        lesson: what it learns.
+        plan: how.
+        folder: of the run.
 
     Returns:
         The net with averaged weights, in evaluation mode, float32 on the CPU.
 
     Raises:
-        ConfigError: the folder holds a run of another shape.
+        ConfigError: no budget is given, the folder holds a run of another shape or cannot be
+            written to, or the loss is no longer a number.
+        KeyboardInterrupt: Ctrl-C; the checkpoint is whole, the message says how to go on.
     """
+    if not plan.steps and not plan.minutes:
+        raise ConfigError("The training has no budget", remedy="Give steps or minutes")
     torch.set_num_threads(plan.threads)
-    torch.manual_seed(plan.seed)
-    run = _Run(shape, sampler, plan, folder)
-    run.resume()
-    with ThreadPoolExecutor(1, thread_name_prefix="samples") as pool:
-        run.go(pool)
-    return run.averaged_net()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be made: {error}", remedy="Choose another working folder"
+        ) from error
+    run = _Run(net, lesson, plan, folder)
+    with ThreadPoolExecutor(1, thread_name_prefix="samples") as pool, Interruption() as interrupted:
+        run.go(pool, interrupted)
+    return run.checkpoint().averaged_net()
 
 
 class _Run:
     """One training run; its state is what a checkpoint holds."""
 
-    def __init__(self, shape: NetShape, sampler: Sampler, plan: TrainingPlan, folder: Path) -> None:
-        self._shape, self._sampler, self._plan, self._folder = shape, sampler, plan, folder
+    def __init__(self, net: GridDetector, lesson: Lesson, plan: TrainingPlan, folder: Path) -> None:
+        self._lesson, self._plan, self._folder = lesson, plan, folder
+        self._journal = Journal(folder)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        net = GridDetector(shape).to(self._device)
-        self._net = net.to(memory_format=torch.channels_last)
+        self._net = net.to(self._device).to(memory_format=torch.channels_last)
+        lesson.prepare(self._net)
         self._average = {k: v.detach().clone() for k, v in self._net.state_dict().items()}
-        kernels = [p for p in net.parameters() if p.ndim > 1]
-        others = [p for p in net.parameters() if p.ndim <= 1]
         self._optimizer = torch.optim.AdamW(
             [
-                {"params": kernels, "weight_decay": plan.weight_decay},
-                {"params": others, "weight_decay": 0.0},
+                {
+                    "params": [p for p in net.parameters() if p.ndim > 1],
+                    "weight_decay": plan.weight_decay,
+                },
+                {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
             ],
             lr=plan.learning_rate,
         )
-        self._random = np.random.default_rng(plan.seed)
-        self._epoch = 0
-        self._step = 0
-        self._spent_s = 0.0
-        self._steps_per_epoch = max(20, sampler.samples_per_epoch // plan.batch_size)
+        self._step, self._spent_s = 0, 0.0
+        found = read_checkpoint(folder)
+        if found is None:
+            self.checkpoint().write(folder)
+        else:
+            self._resume(found)
 
     @property
     def _progress(self) -> float:
-        by_time = self._spent_s / (60 * self._plan.minutes)
-        by_steps = self._step / (self._plan.epochs * self._steps_per_epoch)
-        return min(1.0, max(by_time, by_steps))
+        return self._plan.progress(self._step, self._spent_s)
 
-    def go(self, pool: ThreadPoolExecutor) -> None:
+    def go(self, pool: ThreadPoolExecutor, interrupted: Interruption) -> None:
         """Trains until the budget is spent."""
-        while self._progress < 1.0:
-            started, totals = time.monotonic(), np.zeros(2)
-            steps = 0
-            pending = pool.submit(self._draw)
-            while steps < self._steps_per_epoch and self._progress < 1.0:
-                batch = pending.result()
-                steps += 1
-                # Nothing is drawn ahead across an epoch's end: a checkpoint must know which
-                # samples come next.
-                if steps < self._steps_per_epoch:
-                    pending = pool.submit(self._draw)
-                totals += self._one_step(batch)
-                now = time.monotonic()
-                self._spent_s += now - started
-                started = now
-            wait([pending])
-            self._epoch += 1
-            self._record(totals / max(1, steps), steps)
-            self._save()
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        ) as bar:
+            task = bar.add_task(f"step {self._step}", total=1.0, completed=self._progress)
+            losses: list[tuple[float, float]] = []
+            batches = self._batches(pool)
+            while self._progress < 1.0 and not interrupted.asked:
+                started = time.monotonic()
+                losses.append(self._one_step(next(batches)))
+                self._spent_s += time.monotonic() - started
+                text = f"step {self._step}, loss {losses[-1][0]:.3f} + {losses[-1][1]:.3f}"
+                bar.update(task, completed=self._progress, description=text)
+                if self._step % STRETCH_STEPS == 0 or self._progress >= 1.0:
+                    self._close_stretch(losses)
+                    losses.clear()
+        if self._progress < 1.0:
+            self.checkpoint().write(self._folder)
+            raise KeyboardInterrupt(
+                f"Stopped after step {self._step}. {self._folder} holds all of it: the same "
+                "command goes on from there."
+            )
 
-    def _draw(self) -> Batch:
-        classes = self._shape.classes
-        drawn = [self._sampler.draw(self._random) for _ in range(self._plan.batch_size)]
+    def _batches(self, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+        step = self._step
+        pending = pool.submit(self._draw, step)
+        while True:
+            step += 1
+            drawn, pending = pending, pool.submit(self._draw, step)
+            yield drawn.result()
+
+    def _draw(self, step: int) -> Batch:
+        random = np.random.default_rng((self._plan.seed, step))
+        drawn = [self._lesson.sampler.draw(random) for _ in range(self._plan.batch_size)]
         height, width = drawn[0].pixels.shape[:2]
+        classes = self._net.shape.classes
         targets = [
             grid_targets(s.boxes, s.class_ids, classes, height // STRIDE, width // STRIDE)
             for s in drawn
         ]
-        pixels = np.stack([s.pixels for s in drawn])
-        stacked: list[npt.NDArray[np.float32]] = [
-            np.stack(part) for part in zip(*targets, strict=True)
-        ]
-        heatmaps, boxes, weights = (torch.from_numpy(part) for part in stacked)
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2), heatmaps, boxes, weights
+        stacked: list[npt.NDArray[Any]] = [np.stack(part) for part in zip(*targets, strict=True)]
+        opinions = [s.opinion for s in drawn if s.opinion is not None]
+        if opinions:
+            stacked.append(np.stack(opinions))
+        pixels = torch.from_numpy(np.stack([s.pixels for s in drawn])).permute(0, 3, 1, 2)
+        return pixels, *map(torch.from_numpy, stacked)
 
-    def _one_step(self, batch: Batch) -> npt.NDArray[np.float64]:
+    def _one_step(self, batch: Batch) -> tuple[float, float]:
         self._net.train()
         rate = self._plan.learning_rate * one_cycle(self._progress)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        pixels, heatmaps, boxes, weights = (part.to(self._device) for part in batch)
+        pixels, heatmap, boxes, weights, *opinion = (part.to(self._device) for part in batch)
         image = pixels.float().div(255).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, dtype=torch.bfloat16):
             logits, placement = self._net(image)
-        seen = focal_loss(logits.float(), heatmaps)
+        seen = focal_loss(logits.float(), heatmap)
         placed = box_loss(placement.float(), boxes, weights)
+        loss = seen + self._plan.box_share * placed
+        if opinion:
+            objects = (heatmap == 1.0).sum()
+            imitated = imitation_loss(logits.float(), opinion[0], objects, self._lesson.temperature)
+            loss = loss + self._lesson.imitation_share * imitated
+        if not math.isfinite(loss.item()):
+            raise ConfigError(
+                f"The loss is not a number after step {self._step}; {self._folder} keeps its last "
+                "whole checkpoint",
+                remedy="Train in a new folder with a lower --learning-rate",
+            )
         self._optimizer.zero_grad(set_to_none=True)
-        (seen + self._plan.box_share * placed).backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(self._net.parameters(), 10.0)
         self._optimizer.step()
         self._step += 1
         self._follow()
-        return np.array([seen.item(), placed.item()])
+        return seen.item(), placed.item()
 
     def _follow(self) -> None:
         decay = min(self._plan.average_decay, (1 + self._step) / (10 + self._step))
@@ -171,54 +252,46 @@ class _Run:
             else:
                 self._average[name].copy_(value)
 
-    def _record(self, losses: npt.NDArray[np.float64], steps: int) -> None:
+    def _close_stretch(self, losses: list[tuple[float, float]]) -> None:
+        seen, placed = np.mean(losses, axis=0)
         line = {
-            "epoch": self._epoch,
             "step": self._step,
             "minutes": round(self._spent_s / 60, 2),
             "progress": round(self._progress, 4),
-            "heatmap_loss": round(float(losses[0]), 4),
-            "box_loss": round(float(losses[1]), 4),
-            "samples": steps * self._plan.batch_size,
+            "heatmap_loss": round(float(seen), 4),
+            "box_loss": round(float(placed), 4),
         }
-        with (self._folder / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)
+        checkpoint = self.checkpoint()
+        if self._step % (STRETCH_STEPS * VALIDATION_STRETCHES) == 0 or self._progress >= 1.0:
+            net = checkpoint.averaged_net()
+            self._lesson.prepare(net)
+            line |= {k: round(v, 4) for k, v in self._lesson.validate(net).items()}
+        self._journal.add(line)
+        checkpoint.write(self._folder)
 
-    def _save(self) -> None:
-        state = {
-            "shape": asdict(self._shape),
-            "net": self._net.state_dict(),
-            "average": self._average,
-            "optimizer": self._optimizer.state_dict(),
-            "random": self._random.bit_generator.state,
-            "epoch": self._epoch,
-            "step": self._step,
-            "spent_s": self._spent_s,
-        }
-        partial = self._folder / "checkpoint.pt.partial"
-        torch.save(state, partial)
-        partial.replace(self._folder / "checkpoint.pt")
+    def checkpoint(self) -> Checkpoint:
+        """The state as it is."""
+        return Checkpoint(
+            shape=self._net.shape,
+            folded=self._net.folded,
+            net=self._net.state_dict(),
+            average=self._average,
+            optimizer=self._optimizer.state_dict(),
+            step=self._step,
+            spent_s=self._spent_s,
+            facts=self._lesson.facts,
+        )
 
-    def resume(self) -> None:
-        """Takes up the run of the folder, where there is one."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / "checkpoint.pt"
-        if not path.exists():
-            return
-        state = _load(path, self._shape)
-        self._net.load_state_dict(state["net"])
-        self._average = {k: v.to(self._device) for k, v in state["average"].items()}
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._random.bit_generator.state = state["random"]
-        self._epoch, self._step = state["epoch"], state["step"]
-        self._spent_s = state["spent_s"]
-
-    def averaged_net(self) -> GridDetector:
-        """A net with the averaged weights."""
-        net = GridDetector(self._shape)
-        net.load_state_dict({k: v.cpu() for k, v in self._average.items()})
-        return net.eval()
+    def _resume(self, found: Checkpoint) -> None:
+        if (found.shape, found.folded) != (self._net.shape, self._net.folded):
+            raise ConfigError(
+                f"{self._folder} holds a net of another shape: {found.shape}",
+                remedy="Train in a new folder, or ask for that shape",
+            )
+        self._net.load_state_dict(found.net)
+        self._average = {k: v.to(self._device) for k, v in found.average.items()}
+        self._optimizer.load_state_dict(found.optimizer)
+        self._step, self._spent_s = found.step, found.spent_s
 
 
 def one_cycle(progress: float) -> float:
@@ -226,27 +299,3 @@ def one_cycle(progress: float) -> float:
     if progress < 0.05:
         return max(0.05, progress / 0.05)
     return 0.01 + 0.99 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95)) / 2
-
-
-def load_averaged_net(folder: Path, shape: NetShape) -> GridDetector:
-    """The net that a training run has come to so far, with averaged weights.
-
-    Raises:
-        ConfigError: there is no checkpoint in the folder, or one of another shape.
-    """
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        raise ConfigError(f"{path} does not exist", remedy="Train first: model-workshop train")
-    net = GridDetector(shape)
-    net.load_state_dict(_load(path, shape)["average"])
-    return net.eval()
-
-
-def _load(path: Path, shape: NetShape) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    if state["shape"] != asdict(shape):
-        raise ConfigError(
-            f"{path} holds a net of another shape: {state['shape']}",
-            remedy="Train in a new folder, or ask for that shape",
-        )
-    return state

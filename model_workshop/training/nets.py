@@ -79,6 +79,7 @@ class GridDetector(nn.Module):
     def __init__(self, shape: NetShape) -> None:
         super().__init__()
         self.shape = shape
+        self.folded = False
         widths = shape.widths
         self.stem = _stack(3, shape.stem, shape.stem_depth)
         inputs = (shape.stem, *widths[:-1])
@@ -103,6 +104,12 @@ class GridDetector(nn.Module):
         outputs = self.outputs(self.features(pixels))
         classes = self.shape.classes
         return outputs[:, :classes], outputs[:, classes:]
+
+    def fold(self) -> GridDetector:
+        """Merges every batch normalization into its convolution, in place; returns itself."""
+        fold_batch_norms(self)
+        self.folded = True
+        return self
 
     def features(self, pixels: Tensor) -> Tensor:
         """What both outputs are computed from, (N, widths[0], H/4, W/4)."""

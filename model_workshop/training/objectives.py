@@ -75,6 +75,25 @@ def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     return total / positive.sum().clamp(min=1)
 
 
+def imitation_loss(logits: Tensor, opinion: Tensor, objects: Tensor, temperature: float) -> Tensor:
+    """How far a student's heat-map is from its teacher's, per object.
+
+    The Kullback-Leibler divergence of the two Bernoulli distributions in every cell, both softened
+    by a temperature so that small scores teach too, times its square (arXiv 1503.02531, section 2).
+
+    Args:
+        logits: (N, C, h, w) float32 of the student.
+        opinion: (N, C, h, w) float32 logits of the teacher.
+        objects: how many there are in the batch, a scalar.
+        temperature: at least 1.
+    """
+    student, teacher = logits / temperature, opinion / temperature
+    wanted = torch.sigmoid(teacher)
+    crossed = functional.binary_cross_entropy_with_logits(student, wanted, reduction="sum")
+    own = functional.binary_cross_entropy_with_logits(teacher, wanted, reduction="sum")
+    return temperature**2 * (crossed - own) / objects.clamp(min=1)
+
+
 def box_loss(placement: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """1 - GIoU plus L1 on the numbers that the net gives, weighted mean over cells with a box.
 

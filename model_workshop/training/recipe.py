@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError
@@ -51,7 +52,8 @@ from model_workshop.evaluation.proposals import (
 from model_workshop.evaluation.thresholds import fit_thresholds, score_floor
 from model_workshop.quantization.static import quantize_model
 from model_workshop.training import export
-from model_workshop.training.loop import TrainingPlan, load_averaged_net, train
+from model_workshop.training.checkpoints import trained_checkpoint
+from model_workshop.training.loop import Lesson, TrainingPlan, train
 from model_workshop.training.nets import CLOUD, EDGE, STRIDE, GridDetector, NetShape
 from model_workshop.training.sampling import CropSampler, FrameSampler, Sampler
 
@@ -124,7 +126,9 @@ def train_recipe(
             to it as places with nothing.
     """
     split = read_split(dataset / "train")
-    return train(_shape(recipe, split), _sampler(recipe, split, proposer), recipe.plan, folder)
+    torch.manual_seed(recipe.plan.seed)
+    net = GridDetector(_shape(recipe, split))
+    return train(net, Lesson(_sampler(recipe, split, proposer)), recipe.plan, folder)
 
 
 def _shape(recipe: Recipe, split: Split) -> NetShape:
@@ -134,10 +138,12 @@ def _shape(recipe: Recipe, split: Split) -> NetShape:
 def _sampler(recipe: Recipe, split: Split, proposer: Bundle | None) -> Sampler:
     if recipe.kind is Kind.FRAME:
         letterbox = Letterbox(recipe.letterbox, recipe.width, recipe.height)
-        return FrameSampler(split, letterbox, (recipe.width, recipe.height), recipe.window)
+        return FrameSampler(split.pictures, letterbox, (recipe.width, recipe.height), recipe.window)
     quiet = mistaken_places(proposer, split) if proposer else None
     random = np.random.default_rng(recipe.plan.seed)
-    return CropSampler(split, recipe.width, random, quiet_places=quiet, quality=CROP_QUALITY)
+    return CropSampler(
+        split.pictures, recipe.width, random, quiet_places=quiet, quality=CROP_QUALITY
+    )
 
 
 def finish(
@@ -156,7 +162,7 @@ def finish(
         ConfigError: there is no checkpoint, or a crop model has no proposer.
     """
     train_split = read_split(dataset / "train")
-    net = load_averaged_net(folder, _shape(recipe, train_split))
+    net = trained_checkpoint(folder).averaged_net()
     card = ModelCard(
         description=f"GridDetector for {recipe.kind.value}s, trained on the reference line",
         parents=(proposer.digest,) if proposer else (),

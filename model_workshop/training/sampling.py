@@ -8,6 +8,8 @@ Everything random comes from the generator that is handed in, so a seed decides 
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +21,8 @@ from foundation.escalations import Encoding
 from foundation.frames import Boxes, ClassIds, Pixels
 from foundation.geometry import Letterbox
 from foundation.images import decode_image, encode_image
-from model_workshop.datasets import Split
+from model_workshop.datasets import Picture
+from model_workshop.training.teaching import Logits, Opinions
 
 _QUIET_PLACES = 4
 """Windows of each picture that are centred on no object."""
@@ -30,19 +33,23 @@ _SIDE_MIN_PX = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One training image: uint8 BGR pixels, boxes (N, 4) in its pixels, class ids (N,)."""
+    """One training image and what is to be learned from it.
+
+    Attributes:
+        pixels: (height, width, 3) uint8 BGR.
+        boxes: (N, 4) float32 x1 y1 x2 y2 in its pixels.
+        class_ids: (N,) int32.
+        opinion: (classes, height / 4, width / 4) float32 logits of a teacher; None without one.
+    """
 
     pixels: Pixels
     boxes: Boxes
     class_ids: ClassIds
+    opinion: Logits | None = None
 
 
 class Sampler(Protocol):
     """Draws training samples of one fixed size."""
-
-    @property
-    def samples_per_epoch(self) -> int:
-        """How many draws see the data about once."""
 
     def draw(self, random: np.random.Generator) -> Sample:
         """One varied sample."""
@@ -53,36 +60,38 @@ class FrameSampler:
 
     def __init__(
         self,
-        split: Split,
+        pictures: Sequence[Picture],
         letterbox: Letterbox,
         input_size: tuple[int, int],
         window: tuple[int, int],
+        *,
+        opinions: Opinions | None = None,
     ) -> None:
         """Renders every frame once.
 
         Args:
-            split: the training frames.
+            pictures: the training frames.
             letterbox: the very letterbox of inference.
             input_size: width and height of the model's input.
             window: width and height of a sample; at most the input's.
+            opinions: what a teacher says of the pictures, in the same order.
         """
         width, height = input_size
         self._window = window
-        self._frames = np.empty((len(split.pictures), height, width, 3), np.uint8)
+        self._frames = np.empty((len(pictures), height, width, 3), np.uint8)
+        self._opinions = opinions
         self._boxes: list[Boxes] = []
-        self._class_ids = [picture.class_ids for picture in split.pictures]
-        self._bottoms: list[int] = []
-        for picture, out in zip(split.pictures, self._frames, strict=True):
+        self._class_ids = [picture.class_ids for picture in pictures]
+        for picture, out in zip(pictures, self._frames, strict=True):
             place = letterbox.placement(picture.width, picture.height)
             letterbox.render(picture.read(), place, out)
             scale = np.array([place.width / picture.width, place.height / picture.height] * 2)
             offset = np.array([place.offset_x, place.offset_y] * 2)
             self._boxes.append((picture.boxes * scale + offset).astype(np.float32))
 
-    @property
-    def samples_per_epoch(self) -> int:
-        """One draw a frame."""
-        return len(self._boxes)
+    def whole(self, index: int) -> Sample:
+        """One frame as it is."""
+        return Sample(self._frames[index], self._boxes[index], self._class_ids[index])
 
     def draw(self, random: np.random.Generator) -> Sample:
         """A window of a random frame; three times in four it holds a random object of it."""
@@ -96,6 +105,9 @@ class FrameSampler:
             x = _window_start(box[0], box[2], width, frame.shape[1], random)
             y = _window_start(box[1], box[3], height, frame.shape[0], random)
         sample = cut(Sample(frame, boxes, self._class_ids[index]), x, y, width, height)
+        if self._opinions is not None:
+            opinion = self._opinions.window(index, x, y, width, height)
+            sample = dataclasses.replace(sample, opinion=opinion)
         return relight(mirror(sample, random), random)
 
 
@@ -104,7 +116,7 @@ class CropSampler:
 
     def __init__(
         self,
-        split: Split,
+        pictures: Sequence[Picture],
         side: int,
         random: np.random.Generator,
         *,
@@ -115,7 +127,7 @@ class CropSampler:
         """Cuts all windows once, with a rim that leaves room for jitter.
 
         Args:
-            split: the training frames.
+            pictures: the training frames.
             side: side of a sample in native pixels.
             random: decides the windows without objects.
             quiet_share: share of samples that are centred on no object.
@@ -129,9 +141,8 @@ class CropSampler:
         self._loud: list[Sample] = []
         self._quiet: list[Sample] = []
         rim = side + side // 4
-        for picture in split.pictures:
-            pixels = picture.read()
-            whole = Sample(pixels, picture.boxes, picture.class_ids)
+        for picture in pictures:
+            whole = Sample(picture.read(), picture.boxes, picture.class_ids)
             for box in picture.boxes:
                 self._loud.append(_window_around(whole, box, rim))
             places = list((quiet_places or {}).get(picture.image_id, np.zeros((0, 4), np.float32)))
@@ -139,11 +150,6 @@ class CropSampler:
                 x, y = random.integers(picture.width), random.integers(picture.height)
                 places.append(np.array([x, y, x, y], np.float32))
             self._quiet.extend(_window_around(whole, box, rim) for box in places)
-
-    @property
-    def samples_per_epoch(self) -> int:
-        """About one draw a window."""
-        return len(self._loud) + len(self._quiet)
 
     def draw(self, random: np.random.Generator) -> Sample:
         """A jittered, turned, re-lit window, seven times in ten through the uplink's codec."""
@@ -158,7 +164,7 @@ class CropSampler:
         if random.random() < 0.7:
             data = encode_image(sample.pixels, Encoding.WEBP, self._quality)
             pixels = decode_image(data, Encoding.WEBP, side_min_px=1, pixels_max=self._side**2)
-            sample = Sample(pixels, sample.boxes, sample.class_ids)
+            sample = dataclasses.replace(sample, pixels=pixels)
         return mirror(turn(sample, random), random)
 
 
@@ -177,15 +183,17 @@ def cut(sample: Sample, x: int, y: int, width: int, height: int) -> Sample:
 
 def mirror(sample: Sample, random: np.random.Generator) -> Sample:
     """Mirrors left-right and top-bottom, each half of the time."""
-    pixels, boxes = sample.pixels, sample.boxes
+    pixels, boxes, opinion = sample.pixels, sample.boxes, sample.opinion
     height, width = pixels.shape[:2]
     if random.random() < 0.5:
         pixels = pixels[:, ::-1]
         boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+        opinion = None if opinion is None else opinion[:, :, ::-1]
     if random.random() < 0.5:
         pixels = pixels[::-1]
         boxes = np.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], 1)
-    return Sample(pixels, boxes, sample.class_ids)
+        opinion = None if opinion is None else opinion[:, ::-1]
+    return Sample(pixels, boxes, sample.class_ids, opinion)
 
 
 def turn(sample: Sample, random: np.random.Generator) -> Sample:
@@ -194,7 +202,7 @@ def turn(sample: Sample, random: np.random.Generator) -> Sample:
         return sample
     boxes, side = sample.boxes, sample.pixels.shape[1]
     turned = np.stack([boxes[:, 1], side - boxes[:, 2], boxes[:, 3], side - boxes[:, 0]], 1)
-    return Sample(np.rot90(sample.pixels), turned, sample.class_ids)
+    return dataclasses.replace(sample, pixels=np.rot90(sample.pixels), boxes=turned)
 
 
 def relight(sample: Sample, random: np.random.Generator) -> Sample:
@@ -204,7 +212,7 @@ def relight(sample: Sample, random: np.random.Generator) -> Sample:
     values: npt.NDArray[np.float64] = np.arange(256)[:, None] * gain[None, :] + offset
     table = np.clip(values.round(), 0, 255).astype(np.uint8)[:, None, :]
     channels = cv2.LUT(np.ascontiguousarray(sample.pixels), table.reshape(1, 256, 3))
-    return Sample(np.asarray(channels, np.uint8), sample.boxes, sample.class_ids)
+    return dataclasses.replace(sample, pixels=np.asarray(channels, np.uint8))
 
 
 def _window_start(
@@ -227,7 +235,7 @@ def _window_around(sample: Sample, box: npt.NDArray[np.float32], side: int) -> S
     x = min(max(0, round(float(box[0] + box[2]) / 2 - wide / 2)), width - wide)
     y = min(max(0, round(float(box[1] + box[3]) / 2 - high / 2)), height - high)
     window = cut(sample, x, y, wide, high)
-    return Sample(window.pixels.copy(), window.boxes, window.class_ids)
+    return dataclasses.replace(window, pixels=window.pixels.copy())
 
 
 def _jittered(middle: float, last: int, random: np.random.Generator) -> int:

@@ -17,7 +17,8 @@ from model_workshop.datasets import read_split  # noqa: E402
 from model_workshop.evaluation.coco import evaluate  # noqa: E402
 from model_workshop.quantization.static import quantize_model  # noqa: E402
 from model_workshop.training import export  # noqa: E402
-from model_workshop.training.loop import TrainingPlan, load_averaged_net, train  # noqa: E402
+from model_workshop.training.checkpoints import trained_checkpoint  # noqa: E402
+from model_workshop.training.loop import STRETCH_STEPS, Lesson, TrainingPlan, train  # noqa: E402
 from model_workshop.training.nets import (  # noqa: E402
     CLOUD,
     EDGE,
@@ -32,7 +33,7 @@ from model_workshop.training.sampling import FrameSampler, Sample, Sampler  # no
 from tests.support.datasets import write_dataset  # noqa: E402
 
 TINY = NetShape(3, stem=8, stem_depth=1, widths=(16, 16), depths=(1, 1), head=1)
-PLAN = TrainingPlan(epochs=1, batch_size=4, learning_rate=1e-2, average_decay=0.95, seed=1)
+PLAN = TrainingPlan(steps=20, batch_size=4, learning_rate=1e-2, average_decay=0.95, seed=1)
 
 
 def _small(recipe: Recipe) -> Recipe:
@@ -128,7 +129,7 @@ def test_integer_graph_reads_bytes_and_agrees() -> None:
 
 
 class _PowerCutError(Exception):
-    """What ends a run in the middle of an epoch."""
+    """What ends a run in the middle."""
 
 
 class _CutSampler:
@@ -136,7 +137,6 @@ class _CutSampler:
 
     def __init__(self, sampler: Sampler, draws: int) -> None:
         self._sampler, self._left = sampler, draws
-        self.samples_per_epoch = sampler.samples_per_epoch
 
     def draw(self, random: np.random.Generator) -> Sample:
         """A sample, or the end."""
@@ -146,17 +146,28 @@ class _CutSampler:
         return self._sampler.draw(random)
 
 
+def _sampler(folder: Path) -> FrameSampler:
+    split = read_split(write_dataset(folder) / "train")
+    return FrameSampler(split.pictures, Letterbox(LetterboxSpec(), 160, 128), (160, 128), (64, 64))
+
+
+def _start() -> GridDetector:
+    torch.manual_seed(1)
+    return GridDetector(TINY)
+
+
 def test_interrupted_training_ends_with_the_same_weights(tmp_path: Path) -> None:
-    """A run cut in its second epoch goes on from the first one's checkpoint as if it had not."""
-    split = read_split(write_dataset(tmp_path / "data") / "train")
-    sampler = FrameSampler(split, Letterbox(LetterboxSpec(), 160, 128), (160, 128), (64, 64))
-    plan = dataclasses.replace(PLAN, epochs=2, batch_size=2)
-    expected = train(TINY, sampler, plan, tmp_path / "whole")
+    """A run that is cut goes on from its last checkpoint as if it had not been."""
+    sampler = _sampler(tmp_path / "data")
+    plan = dataclasses.replace(PLAN, steps=STRETCH_STEPS + 10, batch_size=2)
+    expected = train(_start(), Lesson(sampler), plan, tmp_path / "whole")
+    cut = Lesson(_CutSampler(sampler, 2 * STRETCH_STEPS + 8))
     with pytest.raises(_PowerCutError):
-        train(TINY, _CutSampler(sampler, 50), plan, tmp_path / "cut")
-    resumed = train(TINY, sampler, plan, tmp_path / "cut")
+        train(_start(), cut, plan, tmp_path / "cut")
+    assert trained_checkpoint(tmp_path / "cut").step == STRETCH_STEPS
+    resumed = train(_start(), Lesson(sampler), plan, tmp_path / "cut")
     for name, value in expected.state_dict().items():
-        assert torch.allclose(value, resumed.state_dict()[name], atol=1e-5), name
+        assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 def test_folder_of_another_shape_is_refused(tmp_path: Path) -> None:
@@ -168,14 +179,14 @@ def test_folder_of_another_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="another shape"):
         train_recipe(other, dataset, tmp_path / "work")
     with pytest.raises(ConfigError, match="Train first"):
-        load_averaged_net(tmp_path / "nowhere", TINY)
+        trained_checkpoint(tmp_path / "nowhere")
 
 
 @pytest.mark.slow
 def test_recipes_make_a_pair_of_bundles(tmp_path: Path) -> None:
     """Both kinds train, export, calibrate and pass their own smoke test from a file."""
     dataset = write_dataset(tmp_path / "data", images=12)
-    plan = dataclasses.replace(PLAN, epochs=8)
+    plan = dataclasses.replace(PLAN, steps=160)
     bundles: dict[str, Bundle] = {}
     for recipe in (_small(edge_recipe(plan)), _small(cloud_recipe(plan))):
         if recipe.name.startswith("cloud"):

@@ -33,8 +33,8 @@ def sampler(request: pytest.FixtureRequest, tmp_path: Path) -> Sampler:
     split = read_split(write_split(tmp_path / "train"))
     if request.param == "frame":
         letterbox = Letterbox(LetterboxSpec(), 80, 80)
-        return FrameSampler(split, letterbox, (80, 80), (64, 48))
-    return CropSampler(split, 64, np.random.default_rng(0))
+        return FrameSampler(split.pictures, letterbox, (80, 80), (64, 48))
+    return CropSampler(split.pictures, 64, np.random.default_rng(0))
 
 
 def test_samples_keep_boxes_on_their_objects(sampler: Sampler) -> None:
