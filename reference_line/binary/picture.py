@@ -28,6 +28,7 @@ BOX_CONVENTION: Final = (
 JPEG_QUALITY: Final = 75
 _DEFECTS: Final = (8, 15)
 _SKEW_MAX_DEG: Final = 0.4
+_DISTURBANCE_MAX: Final = 100.0
 
 Pixels = NDArray[np.uint8]
 Random = np.random.Generator
@@ -123,7 +124,9 @@ def _binarize(grey: NDArray[np.float32], rng: Random) -> Mask:
     gain = float(rng.uniform(0.0, 40.0)) / float(smooth.std())
     waver = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR) * gain
     level = float(rng.uniform(112, 142))
-    return np.where(grey + noise + waver > level, 255, 0).astype(np.uint8)
+    # Limited, or the tails of both together would sprinkle specks far from any edge.
+    disturbed = grey + np.clip(noise + waver, -_DISTURBANCE_MAX, _DISTURBANCE_MAX)
+    return np.where(disturbed > level, 255, 0).astype(np.uint8)
 
 
 def _as_picture(copper: Mask) -> Pixels:

@@ -248,8 +248,9 @@ def paint_bus(mask: Mask, rng: Random) -> None:
         heading = int(np.clip(heading + rng.choice([-1, 1]), -1, 1))
     shown = rng.random() < 0.7
     for k in range(-int(900 / pitch), int(900 / pitch)):
-        if shown or rng.random() < 0.8:
-            stroke(mask, offset_path(path, k * pitch), width)
+        line = offset_path(path, k * pitch)
+        if (shown or rng.random() < 0.8) and _keeps_direction(path, line):
+            stroke(mask, line, width)
     for _ in range(int(rng.integers(0, 7))):
         x, y = (float(v) for v in rng.uniform(0, SIDE_PX, 2))
         radius = float(rng.uniform(18, 36))
@@ -258,6 +259,12 @@ def paint_bus(mask: Mask, rng: Random) -> None:
         if rng.random() < 0.6:
             stroke(mask, end, width)
         _land(mask, (x, y), radius, radius * float(rng.uniform(0.3, 0.45)))
+
+
+def _keeps_direction(path: list[Point], line: list[Point]) -> bool:
+    """Tell whether no segment of an offset path is turned round, as inside a narrow bend."""
+    steps, shifted = np.diff(np.array(path), axis=0), np.diff(np.array(line), axis=0)
+    return bool(((steps * shifted).sum(axis=1) > 0).all())
 
 
 def paint_polygons(mask: Mask, rng: Random) -> None:
@@ -281,7 +288,7 @@ def paint_polygons(mask: Mask, rng: Random) -> None:
         cut = float(rng.uniform(0, 0.35)) * min(x2 - x1 - gap, y2 - y1 - gap)
         half = gap / 2
         fill_polygon(mask, chamfered(x1 + half, y1 + half, x2 - half, y2 - half, max(cut, 0.0)))
-        radius = float(rng.uniform(9, 20))
+        radius = float(rng.uniform(5, 20))
         room = 2 * radius + gap
         if rng.random() < 0.5 and min(x2 - x1, y2 - y1) > 2 * room:
             x, y = float(rng.uniform(x1 + room, x2 - room)), y1 + room
@@ -295,14 +302,14 @@ def paint_polygons(mask: Mask, rng: Random) -> None:
 
 
 PAINTERS: Final[tuple[tuple[Painter, float], ...]] = (
-    (paint_line_motifs, 0.20),
-    (paint_stripes, 0.12),
-    (paint_channels, 0.14),
+    (paint_line_motifs, 0.18),
+    (paint_stripes, 0.11),
+    (paint_channels, 0.13),
     (paint_arcs, 0.10),
-    (paint_sparse, 0.10),
+    (paint_sparse, 0.12),
     (paint_routes, 0.14),
     (paint_bus, 0.12),
-    (paint_polygons, 0.08),
+    (paint_polygons, 0.10),
 )
 
 

@@ -22,9 +22,13 @@ from reference_line.artwork import Mask
 from reference_line.truth import LABELS
 
 _MARGIN_PX: Final = 16
-_PIECE_AREA_MIN_PX: Final = 40
+_PIECE_AREA_MIN_PX: Final = 90
 _VISIBLE_AREA_MIN_PX: Final = 24
+_VISIBLE_EXTENT_MIN: Final = 0.33
 _RAY: Final = np.arange(1.0, 90.0, 0.5)
+_CORNER_WINDOW_PX: Final = 15
+_CORNER_EXCESS: Final = 0.17
+_CORNER_SHARE: Final = 0.25
 
 Random = np.random.Generator
 Vector = NDArray[np.float64]
@@ -64,9 +68,10 @@ class DrawnDefect:
 
 
 def _line(rng: Random, start: Vector, heading: float, length: float, bend: float) -> Vector:
-    """Return a wavering path, (N, 2); one in five has a sharp turn."""
+    """Return a wavering path, (N, 2); some are arcs, one in five has a sharp turn."""
     count = max(2, round(length / 3.0) + 1)
-    headings = heading + np.cumsum(rng.normal(0, bend, count - 1))
+    curve = float(rng.normal(0, 0.12)) if bend > 0.1 and rng.random() < 0.4 else 0.0
+    headings = heading + np.cumsum(rng.normal(curve, bend, count - 1))
     if rng.random() < 0.2 and bend > 0.1 and count > 3:
         turn = float(rng.uniform(0.8, 1.9)) * float(rng.choice([-1, 1]))
         headings[int(rng.integers(1, count - 1)) :] += turn
@@ -92,7 +97,7 @@ def _brush(rng: Random, mask: Mask, start: Vector, heading: float, length: float
         _sweep(mask, _line(rng, start, heading, length, float(rng.uniform(0.0, 0.35))), first, last)
     elif kind < 0.68:
         radius = float(rng.uniform(2.2, 7.0))
-        reach = float(rng.uniform(0.0, 1.2)) * radius
+        reach = float(rng.uniform(0.0, 2.0)) * radius
         _sweep(mask, _line(rng, start, heading, reach, 0.1), radius, radius * rng.uniform(0.6, 1.0))
     elif kind < 0.84:
         spread = min(0.2 * length + 1.0, 6.0)
@@ -120,7 +125,7 @@ def _scribble(rng: Random, mask: Mask, start: Vector, heading: float, length: fl
         return
     across = np.array([-np.sin(heading), np.cos(heading)])
     for _ in range(int(rng.integers(2, 6))):
-        begin = start + across * rng.normal(0, 0.14 * length)
+        begin = start + across * rng.normal(0, 0.1 * length)
         lean = heading + rng.normal(0, 0.18)
         _sweep(mask, _line(rng, begin, lean, length, 0.15), *rng.uniform(0.5, 1.8, 2))
 
@@ -146,7 +151,10 @@ def contact_of(material: Mask, drawn: Mask) -> Contact | None:
     """
     outlines = cv2.findContours(drawn, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
     solid = np.asarray(cv2.drawContours(np.zeros_like(drawn), outlines, -1, 255, -1), np.uint8)
-    if np.count_nonzero(drawn & material) < _VISIBLE_AREA_MIN_PX:
+    visible = drawn & material
+    if np.count_nonzero(visible) < _VISIBLE_AREA_MIN_PX:
+        return None
+    if _extent(visible) < _VISIBLE_EXTENT_MIN * _extent(drawn):
         return None
     wide = _grown(solid)
     contact = _contact(material, solid)
@@ -156,6 +164,12 @@ def contact_of(material: Mask, drawn: Mask) -> Contact | None:
     if contact is Contact.ISOLATED and (_grown(wide) & ~material).any():
         return None
     return contact
+
+
+def _extent(mask: Mask) -> int:
+    """Return the area of the bounding box."""
+    _, _, width, height = cv2.boundingRect(mask)
+    return width * height
 
 
 def _grown(mask: Mask) -> Mask:
@@ -196,6 +210,8 @@ class Hand:
         smooth = cv2.GaussianBlur(signed, (0, 0), 1.5)
         self._slopes = np.stack([cv2.Sobel(smooth, -1, 1, 0), cv2.Sobel(smooth, -1, 0, 1)], axis=2)
         self._signed = signed
+        window = (_CORNER_WINDOW_PX, _CORNER_WINDOW_PX)
+        self._corners = np.abs(cv2.blur(copper, window) / 255.0 - 0.5) > _CORNER_EXCESS
         self._taken = np.zeros_like(copper)
 
     def draw(self, label: str) -> DrawnDefect | None:
@@ -204,7 +220,10 @@ class Hand:
         erases, contact = _KINDS[label]
         signed = self._signed if erases else -self._signed
         wanted = signed < -4.0 if contact is Contact.ISOLATED else np.abs(signed + 0.5) <= 1.5
-        rows, columns = np.nonzero(wanted & (self._taken == 0))
+        wanted &= self._taken == 0
+        if contact is Contact.ATTACHED and rng.random() < _CORNER_SHARE:
+            wanted &= self._corners
+        rows, columns = np.nonzero(wanted)
         if len(rows) == 0:
             return None
         for index in rng.integers(0, len(rows), 150):
@@ -227,12 +246,12 @@ class Hand:
         if contact is not Contact.ISOLATED:
             slope = self._slopes[int(point[1]), int(point[0])] * (-1.0 if erases else 1.0)
             heading = float(np.arctan2(slope[1], slope[0]))
-            spread = 0.75 if contact is Contact.ATTACHED else 0.45
+            spread = 1.0 if contact is Contact.ATTACHED else 0.45
             heading += float(rng.normal(0, spread))
             overshoot = float(rng.uniform(0, 6))
             if contact is Contact.DIVIDING:
                 across = self._thickness(point, heading, signed)
-                if across is None or rng.random() > np.exp(-across / 40.0):
+                if across is None or rng.random() > np.exp(-across / 55.0):
                     return None
                 length = across + overshoot + float(rng.uniform(0, 6))
             point = point - _unit(heading) * overshoot
