@@ -39,11 +39,7 @@ def load(path: Path) -> onnx.ModelProto:
         ) from error
     if not model.graph.node or not model.opset_import:
         raise IntegrityError(f"{path} holds no ONNX graph", remedy=remedy)
-    if _has_external_data(model):
-        raise IntegrityError(
-            f"{path} keeps its weights in another file",
-            remedy="Save it as one file: onnx.save(model, path, save_as_external_data=False)",
-        )
+    _load_external_data(model, path)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
@@ -84,11 +80,27 @@ def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def shape_of(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    """Sizes of a tensor; None stands for a dynamic one."""
+    """Sizes of a tensor; None stands for a dynamic one, which some exporters write as -1."""
     sizes = value.type.tensor_type.shape.dim
-    return tuple(size.dim_value if size.HasField("dim_value") else None for size in sizes)
+    return tuple(size.dim_value if size.dim_value > 0 else None for size in sizes)
 
 
-def _has_external_data(model: onnx.ModelProto) -> bool:
-    external = onnx.TensorProto.EXTERNAL
-    return any(tensor.data_location == external for tensor in model.graph.initializer)
+def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
+    """Takes in weights that lie in files beside the model: no digest would cover them there."""
+    files = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if not files:
+        return
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise IntegrityError(
+            f"{path} keeps its weights in {', '.join(sorted(files))}, "
+            f"which cannot be read: {str(error).splitlines()[0]}",
+            remedy=f"Put what the exporter wrote beside it into {path.parent}",
+        ) from error

@@ -7,6 +7,6 @@ that is no finite number fails the image: a broken model must never look like an
 
 from foundation.decoding.candidates import suppress
 from foundation.decoding.contract import check_outputs
-from foundation.decoding.families import decode
+from foundation.decoding.families import decode, yolox_grid
 
-__all__ = ["check_outputs", "decode", "suppress"]
+__all__ = ["check_outputs", "decode", "suppress", "yolox_grid"]

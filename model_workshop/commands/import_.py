@@ -1,21 +1,27 @@
-"""`model-workshop import`: makes a bundle of a public ONNX detector."""
+"""`model-workshop import`: makes a bundle of a public ONNX detector or classifier."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
-from model_workshop.outputs import refuse_existing
+from model_workshop.importing.layouts import Family
+from model_workshop.importing.preparations import Preparation
+from model_workshop.outputs import check_output
 
-HELP = "make a bundle of a public ONNX detector"
+HELP = "make a bundle of a public ONNX detector or classifier"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command line."""
+    families, preparations = [str(one) for one in Family], [str(one) for one in Preparation]
     parser.add_argument("model", type=Path, help="the ONNX file")
-    parser.add_argument("--family", choices=("yolox", "yolov8"), required=True)
-    parser.add_argument("--labels", type=Path, required=True, help="class names, one a line")
     parser.add_argument("--out", type=Path, required=True, help="bundle to write")
+    parser.add_argument("--labels", type=Path, help="class names, one a line; else its metadata's")
+    parser.add_argument("--family", choices=families, help="layout; recognized where absent")
+    parser.add_argument("--pixels", choices=preparations, help="preparation; else the layout's")
+    parser.add_argument("--size", type=_size, help="WIDTHxHEIGHT, for a model that takes any")
     parser.add_argument("--name", help="of the bundle; the file's name where absent")
     parser.add_argument("--license", default="unknown", help="what the model may be used under")
     parser.add_argument("--smoke", type=Path, help="picture that shows something it knows")
@@ -24,18 +30,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     from model_workshop.datasets import read_picture
-    from model_workshop.importing.families import Family, import_model, read_labels
+    from model_workshop.importing.families import import_model, read_labels
 
-    refuse_existing(arguments.out)
+    check_output(arguments.out)
     bundle = import_model(
         arguments.model,
-        Family(arguments.family),
-        read_labels(arguments.labels),
+        Family(arguments.family) if arguments.family else None,
+        read_labels(arguments.labels) if arguments.labels else None,
         name=arguments.name or arguments.model.stem,
         license_name=arguments.license,
         smoke_pixels=read_picture(arguments.smoke) if arguments.smoke else None,
+        preparation=Preparation(arguments.pixels) if arguments.pixels else None,
+        size=arguments.size,
     )
     bundle.write(arguments.out)
+    print(bundle.info.model_card.description)
     print(
         f"{arguments.out}: {bundle.info.name}, {len(bundle.labels)} classes, {bundle.digest[:12]}"
     )
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 640x480")
+    return int(match[1]), int(match[2])

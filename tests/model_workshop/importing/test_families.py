@@ -1,85 +1,304 @@
+"""Import: small models in every layout become bundles that detect the same; bad ones are named."""
+
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
+from foundation.bundle import Bundle
 from foundation.detector import Detector
 from foundation.errors import ConfigError, IntegrityError
-from model_workshop.importing.families import Family, draw_street, import_model, read_labels
-from tests.support.bundles import grid_model
-
-LABELS_80 = tuple(f"class {i}" for i in range(80))
-
-
-@pytest.fixture
-def grid_file(tmp_path: Path) -> Path:
-    """An ONNX file that is fine but of no public family."""
-    path = tmp_path / "grid.onnx"
-    path.write_bytes(grid_model())
-    return path
+from model_workshop.importing.families import import_model, read_labels
+from model_workshop.importing.inputs import Size
+from model_workshop.importing.layouts import Family
+from model_workshop.importing.preparations import Preparation
+from tests.support.bundles import LABELS, grid_model
+from tests.support.foreign import EXPECTED, SIDE, foreign_contract, foreign_model, painted
+from tests.support.graphs import RAW, model_with_external_data
 
 
-def _import(path: Path, labels: tuple[str, ...] = LABELS_80) -> None:
-    import_model(path, Family.YOLOX, labels, name="m", license_name="unknown")
+def import_proto(
+    model: onnx.ModelProto,
+    folder: Path,
+    *,
+    family: Family | None = None,
+    labels: tuple[str, ...] | None = LABELS,
+    preparation: Preparation | None = None,
+    size: Size | None = None,
+) -> Bundle:
+    """Saves a model and imports it."""
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return import_model(
+        path,
+        family,
+        labels,
+        name="m",
+        license_name="unknown",
+        smoke_pixels=painted(),
+        preparation=preparation,
+        size=size,
+    )
 
 
-def test_missing_file_is_named(tmp_path: Path) -> None:
+def assert_sees_the_squares(bundle: Bundle) -> None:
+    """Through the services' own detector, each once, where and how surely it is there."""
+    found = Detector.open(bundle).detect(painted())
+    assert [bundle.labels[i] for i in found.class_ids] == ["red", "blue"]
+    for index, label in enumerate(("red", "blue")):
+        score, box = EXPECTED[label]
+        assert found.scores[index] == pytest.approx(score, abs=0.02)
+        np.testing.assert_allclose(found.boxes[index], box, atol=0.1)
+    Detector.open(bundle).check_smoke()
+
+
+@pytest.mark.parametrize("family", [one for one in Family if one is not Family.CLASSIFIER])
+def test_every_layout_is_recognized_and_detects(family: Family, tmp_path: Path) -> None:
+    """Without being told the family; bytes in, and said in the card."""
+    bundle = import_proto(foreign_model(family), tmp_path, preparation=Preparation.ULTRALYTICS)
+    assert_sees_the_squares(bundle)
+    contract = bundle.info.input
+    assert (contract.dtype, contract.layout, contract.color) == ("uint8", "NHWC", "BGR")
+    assert f"as {family}; the graph prepares its pixels" in bundle.info.model_card.description
+    assert bundle.info.opset == 17
+
+
+@pytest.mark.parametrize("preparation", list(Preparation))
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_every_preparation_is_folded_into_the_graph(
+    preparation: Preparation, layout: str, tmp_path: Path
+) -> None:
+    """Colours, range, mean and standard deviation, planes or pixels."""
+    contract = foreign_contract(preparation, layout)
+    model = foreign_model(Family.YOLOV8, contract=contract)
+    assert_sees_the_squares(import_proto(model, tmp_path, preparation=preparation))
+
+
+def test_bytes_are_given_as_they_are(tmp_path: Path) -> None:
+    """A graph that takes planes of bytes and normalizes itself."""
+    contract = RAW.model_copy(update={"layout": "NCHW", "color": "RGB"})
+    model = foreign_model(Family.YOLOV8, contract=contract)
+    assert_sees_the_squares(import_proto(model, tmp_path))
+
+
+@pytest.mark.parametrize("family", [Family.YOLOV8, Family.DETR])
+def test_half_precision_at_the_ends_becomes_float(family: Family, tmp_path: Path) -> None:
+    """float16 pixels, scores and boxes are the graph's own business."""
+    assert_sees_the_squares(
+        import_proto(
+            foreign_model(family, half=True), tmp_path, preparation=Preparation.ULTRALYTICS
+        )
+    )
+
+
+def test_a_classifier_names_what_fills_the_picture(tmp_path: Path) -> None:
+    """One detection, as large as the picture whatever its size; scores are probabilities."""
+    model = foreign_model(Family.CLASSIFIER)
+    bundle = import_proto(model, tmp_path, preparation=Preparation.DETR)
+    picture = np.zeros((50, 90, 3), np.uint8)
+    picture[:, :, 2] = 255
+    found = Detector.open(bundle).detect(picture)
+    assert [bundle.labels[i] for i in found.class_ids] == ["red"]
+    assert found.boxes.tolist() == [[0, 0, 90, 50]]
+    assert 0.99 < found.scores[0] <= 1
+    nothing = import_proto(
+        model, tmp_path, labels=("blue", "background", "red"), preparation=Preparation.DETR
+    )
+    assert nothing.info.outputs.model_dump()["nothing"] == 1
+    picture[:] = (0, 255, 0)
+    assert len(Detector.open(nothing).detect(picture)) == 0
+
+
+@pytest.mark.parametrize("family", [Family.YOLO_END2END, Family.CLASSIFIER, Family.GRID])
+def test_a_free_batch_stays_free(family: Family, tmp_path: Path) -> None:
+    """Where two pictures at once give what each gives alone."""
+    bundle = import_proto(foreign_model(family), tmp_path, preparation=Preparation.YOLOX)
+    assert bundle.info.input.dynamic_batch
+    detector = Detector.open(bundle, batch_max=2)
+    first, second = detector.detect_batch([painted(), painted()])
+    np.testing.assert_array_equal(first.scores, second.scores)
+
+
+@pytest.mark.parametrize("family", [Family.YOLOV8, Family.NMS])
+def test_a_batch_that_is_only_declared_is_fixed(family: Family, tmp_path: Path) -> None:
+    """Its outputs are for one picture, whatever the input says."""
+    bundle = import_proto(foreign_model(family), tmp_path, preparation=Preparation.ULTRALYTICS)
+    assert not bundle.info.input.dynamic_batch
+
+
+def with_any_size(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model, its input of any height and width."""
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "any"
+    return model
+
+
+def test_a_size_comes_from_a_person_or_from_the_metadata(tmp_path: Path) -> None:
+    """In this order; without either it is asked for."""
+    model = with_any_size(foreign_model(Family.YOLOV8))
+    with pytest.raises(ConfigError, match="any size") as caught:
+        import_proto(model, tmp_path)
+    assert "--size" in caught.value.remedy
+    assert_sees_the_squares(import_proto(model, tmp_path, size=(SIDE, SIDE)))
+    model.metadata_props.add(key="imgsz", value="[64, 64]")
+    assert_sees_the_squares(import_proto(model, tmp_path))
+
+
+def test_a_size_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
+    """A fixed graph cannot be made larger."""
+    with pytest.raises(ConfigError, match="takes 64x64 pixels, not 640x640"):
+        import_proto(foreign_model(Family.YOLOV8), tmp_path, size=(640, 640))
+
+
+def test_dynamic_everywhere_is_refused(tmp_path: Path) -> None:
+    """Not even the place of the channels is known."""
+    model = foreign_model(Family.YOLOV8)
+    for size in model.graph.input[0].type.tensor_type.shape.dim:
+        size.dim_param = "any"
+    with pytest.raises(ConfigError, match=r"image float \(any, any, any, any\).*all its sizes"):
+        import_proto(model, tmp_path)
+
+
+def test_labels_come_from_the_metadata_where_none_are_given(tmp_path: Path) -> None:
+    """As Ultralytics writes them."""
+    model = foreign_model(Family.YOLOV8)
+    with pytest.raises(ConfigError, match="does not name its classes"):
+        import_proto(model, tmp_path, labels=None)
+    model.metadata_props.add(key="names", value=str(dict(enumerate(LABELS))))
+    assert import_proto(model, tmp_path, labels=None).labels == LABELS
+
+
+def test_wrong_number_of_labels_is_refused(tmp_path: Path) -> None:
+    """One name too few would shift every name after the missing one."""
+    with pytest.raises(ConfigError, match="3 classes apart, but there are 2 labels"):
+        import_proto(foreign_model(Family.YOLOV8), tmp_path, labels=LABELS[:2])
+
+
+@pytest.mark.parametrize("family", [Family.NMS, Family.YOLOX_DECODED, Family.CLASSIFIER])
+def test_an_open_preparation_is_asked_for(family: Family, tmp_path: Path) -> None:
+    """Where the layout does not tell, nobody guesses; the choices are listed."""
+    with pytest.raises(ConfigError, match=f"layout {family}, which does not tell") as caught:
+        import_proto(foreign_model(family), tmp_path)
+    assert "ultralytics: RGB, 0..1, letterbox center" in caught.value.remedy
+
+
+def test_a_wrong_family_is_refused(tmp_path: Path) -> None:
+    """With what there is and what there should be."""
+    with pytest.raises(ConfigError, match=r"output0 float32 \(1, 7, 84\), but yolox is \(N"):
+        import_proto(foreign_model(Family.YOLOV8), tmp_path, family=Family.YOLOX)
+
+
+def test_an_unknown_layout_prints_what_there_is_and_what_is_known(tmp_path: Path) -> None:
+    """Nobody can export another one without seeing both."""
+    model = foreign_model(Family.YOLOV8)
+    model.graph.node.append(helper.make_node("Transpose", ["output0"], ["odd"], perm=[1, 0, 2]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("odd", 1, [7, 1, 84]))
+    with pytest.raises(ConfigError, match=r"64x64 pixels and puts out odd float32") as caught:
+        import_proto(model, tmp_path)
+    assert "yolov5: (N, 3 cells, 5 + classes)" in caught.value.remedy
+
+
+def test_old_opsets_are_lifted(tmp_path: Path) -> None:
+    """Per-channel quantization needs 13."""
+    model = foreign_model(Family.YOLOV8)
+    model.opset_import[0].version = 12
+    assert import_proto(model, tmp_path).info.opset == 13
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """The path is in the message, with what to do."""
     with pytest.raises(ConfigError, match=re.escape("absent.onnx cannot be read")):
-        _import(tmp_path / "absent.onnx")
+        import_model(tmp_path / "absent.onnx", name="m", license_name="unknown")
 
 
 @pytest.mark.parametrize("keep", [0, 100, 400])
-def test_truncated_file_is_refused(grid_file: Path, keep: int) -> None:
+def test_a_truncated_file_is_refused(keep: int, tmp_path: Path) -> None:
     """A download that stopped half-way is not a model, wherever it stopped."""
-    grid_file.write_bytes(grid_file.read_bytes()[:keep])
-    with pytest.raises(IntegrityError, match=r"grid\.onnx"):
-        _import(grid_file)
+    path = tmp_path / "half.onnx"
+    path.write_bytes(grid_model()[:keep])
+    with pytest.raises(IntegrityError, match=re.escape("half.onnx")):
+        import_model(path, None, LABELS, name="m", license_name="unknown")
 
 
-def test_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
     """A picture under the name of a model is no model."""
     path = tmp_path / "photo.onnx"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"pixels" * 100)
     with pytest.raises(IntegrityError, match=re.escape("photo.onnx")):
-        _import(path)
+        import_model(path, None, LABELS, name="m", license_name="unknown")
 
 
-def test_foreign_input_is_described(grid_file: Path) -> None:
-    """A model with another input contract is refused, printing what it takes."""
-    with pytest.raises(ConfigError, match=re.escape("takes {'image':")):
-        _import(grid_file)
-
-
-def test_foreign_layout_prints_the_outputs(tmp_path: Path) -> None:
-    """Nobody can choose a family without seeing what the model gives."""
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            [onnx.helper.make_node("GlobalAveragePool", ["images"], ["pooled"])],
-            "classifier",
-            [onnx.helper.make_tensor_value_info("images", 1, [1, 3, 64, 64])],
-            [onnx.helper.make_tensor_value_info("pooled", 1, [1, 3, 1, 1])],
-        ),
-        opset_imports=[onnx.helper.make_opsetid("", 13)],
+def test_weights_beside_the_file_are_taken_in_or_named(tmp_path: Path) -> None:
+    """The bundle's digest covers them then; without them the missing file is in the message."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model_with_external_data("weights.bin"))
+    with pytest.raises(IntegrityError, match=re.escape("in weights.bin, which cannot be read")):
+        import_model(path, None, LABELS, name="m", license_name="unknown")
+    whole = foreign_model(Family.YOLOV8)
+    onnx.save(whole, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    bundle = import_model(
+        path, None, LABELS, name="m", license_name="unknown", smoke_pixels=painted()
     )
-    model.ir_version = 8
-    path = tmp_path / "classifier.onnx"
-    onnx.save(model, path)
-    with pytest.raises(ConfigError, match=r"outputs pooled \(1, 3, 1, 1\).*84, 5 \+ classes"):
-        _import(path)
+    assert_sees_the_squares(bundle)
 
 
-def test_labels_are_one_a_line_and_unique(tmp_path: Path) -> None:
-    """Blank lines are nothing; a missing file, an empty one and a doubled name are errors."""
+def test_an_operator_that_the_runtime_lacks_is_named(tmp_path: Path) -> None:
+    """Somebody's own operator, as plug-ins for accelerators bring."""
+    model = foreign_model(Family.YOLOV8)
+    model.opset_import.append(helper.make_opsetid("acme", 1))
+    model.graph.node.append(helper.make_node("Sharpen", ["output0"], ["sharp"], domain="acme"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("sharp", 1, [1, 7, 84]))
+    with pytest.raises(IntegrityError, match=r"cannot load the model.*Sharpen"):
+        import_proto(model, tmp_path)
+
+
+@pytest.mark.parametrize("family", [Family.YOLOX, Family.YOLOV8, Family.FASTESTDET])
+def test_a_model_that_puts_out_no_numbers_is_refused(family: Family, tmp_path: Path) -> None:
+    """At once, and not as an empty scene later."""
+    model = foreign_model(family)
+    for tensor in model.graph.initializer:
+        if tensor.name == "heat_bias":
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(np.full(3, np.nan, np.float32), tensor.name)
+            )
+    with pytest.raises(IntegrityError, match="not finite"):
+        import_proto(model, tmp_path)
+
+
+def test_further_inputs_are_listed(tmp_path: Path) -> None:
+    """Two pictures are one too many."""
+    model = foreign_model(Family.YOLOV8)
+    second = helper.make_tensor_value_info("depth", TensorProto.FLOAT, [1, 1, 64, 64])
+    model.graph.input.append(second)
+    with pytest.raises(ConfigError, match=r"depth float \(1, 1, 64, 64\), not one picture"):
+        import_proto(model, tmp_path)
+
+
+def test_integer_input_that_is_no_byte_is_refused(tmp_path: Path) -> None:
+    """What scale it wants is not in the file."""
+    model = foreign_model(Family.YOLOV8)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT8
+    with pytest.raises(ConfigError, match="not pixels of uint8"):
+        import_proto(model, tmp_path)
+
+
+def test_a_class_without_a_label_fails_loudly(tmp_path: Path) -> None:
+    """Finished detections name classes by themselves; a list that is too short must not hide."""
+    model = foreign_model(Family.YOLO_END2END)
+    with pytest.raises(IntegrityError, match="class 2, but has 2 labels"):
+        import_proto(model, tmp_path, labels=LABELS[:2])
+
+
+def test_labels_are_one_a_line(tmp_path: Path) -> None:
+    """Blank lines are nothing; a missing file and an empty one are errors."""
     path = tmp_path / "labels.txt"
     path.write_text("car\n\nbus \n", encoding="utf-8")
     assert read_labels(path) == ("car", "bus")
-    path.write_text("car\ncar\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="names a class twice"):
-        read_labels(path)
     path.write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match="is empty"):
         read_labels(path)
@@ -87,34 +306,8 @@ def test_labels_are_one_a_line_and_unique(tmp_path: Path) -> None:
         read_labels(tmp_path / "absent.txt")
 
 
-@pytest.mark.shared_data
-def test_wrong_number_of_labels_is_refused(shared_data: Path) -> None:
-    """79 names for 80 classes would shift every name after the missing one."""
-    with pytest.raises(ConfigError, match="80 classes apart, but there are 79 labels"):
-        _import(shared_data / "models" / "yolox_nano.onnx", LABELS_80[:79])
-
-
-@pytest.mark.shared_data
-def test_wrong_family_is_refused(shared_data: Path) -> None:
-    """A YOLOv8 file declared as YOLOX is recognized by its shape."""
-    with pytest.raises(ConfigError, match=r"output0 \(1, 84, 8400\)"):
-        _import(shared_data / "models" / "yolov8s_640.onnx")
-
-
-@pytest.mark.shared_data
-def test_drawn_street_is_a_smoke_test_with_meaning(shared_data: Path) -> None:
-    """An old public model is lifted to opset 13 and surely sees the stop sign and the clock."""
-    models = shared_data / "models"
-    bundle = import_model(
-        models / "yolox_nano.onnx",
-        Family.YOLOX,
-        read_labels(models / "coco80_names.txt"),
-        name="yolox-nano",
-        license_name="Apache-2.0",
-    )
-    assert bundle.info.opset == 13
-    sure = bundle.smoke.expected
-    names = {bundle.labels[i] for i in sure.class_ids[sure.scores > 0.8]}
-    assert names == {"stop sign", "clock"}
-    assert draw_street().shape == (480, 640, 3)
-    Detector.open(bundle).check_smoke()
+def test_a_name_that_comes_twice_gets_its_class_id(tmp_path: Path) -> None:
+    """ImageNet has two cranes; a bundle's labels are unique."""
+    path = tmp_path / "labels.txt"
+    path.write_text("crane\nheron\ncrane\n", encoding="utf-8")
+    assert read_labels(path) == ("crane", "heron", "crane (2)")
