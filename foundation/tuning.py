@@ -43,7 +43,7 @@ class Tuning(Settings):
     provider: str
     intra_op_threads: Annotated[int, pydantic.Field(ge=1, le=1024)]
     spinning: bool
-    figures: Mapping[str, float | None] = pydantic.Field(default_factory=dict)
+    figures: Mapping[str, int | float | None] = pydantic.Field(default_factory=dict)
     """What it was chosen for, unit in the key."""
 
     def check(self, bundle: Bundle, path: Path) -> None:

@@ -12,7 +12,13 @@ from model_workshop.gating.errors import BelowFloorError
 _EXIT_INTERRUPTED = 130
 """128 and the number of SIGINT, as shells count."""
 
-_EXTRAS = {"torch": "train", "onnx": "workshop", "pycocotools": "workshop"}
+_EXTRAS = {
+    "torch": "train",
+    "jinja2": "workshop",
+    "onnx": "workshop",
+    "pycocotools": "workshop",
+    "rich": "workshop",
+}
 """Which extra brings a module that not every installation has."""
 
 _COMMANDS = {
