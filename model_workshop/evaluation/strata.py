@@ -122,22 +122,17 @@ def _cut(
 
 
 def _span(dimension: str, low: float | None, high: float | None) -> str:
-    words = {
-        "size": "{:.4g} px",
-        "contrast": "{:.3g} grey levels",
-        "crowding": "{:.3g} sides apart",
-    }
+    unit = {"size": "px", "contrast": "grey levels", "crowding": "sides apart"}[dimension]
+    if dimension == "crowding" and max(edge for edge in (low, high, -1.0) if edge is not None) < 0:
+        # Both ends are overlaps, and the larger one is the nearer.
+        low, high, unit = (None if high is None else -high), (None if low is None else -low), "IoU"
     first, last = (
-        None
-        if edge is None
-        else f"IoU {-edge:.2g}"  # who overlaps is less than nothing apart
-        if dimension == "crowding" and edge < 0
-        else words[dimension].format(edge)
+        None if edge is None else f"{edge:.3g}" if edge >= 0 else f"IoU {-edge:.3g}"
         for edge in (low, high)
     )
     if first is None:
-        return "all" if last is None else f"under {last}"
-    return f"{first} or more" if last is None else f"{first} to {last}"
+        return "all" if last is None else f"under {last} {unit}"
+    return f"{first} {unit} or more" if last is None else f"{first} to {last} {unit}"
 
 
 def separations(truth: Truth) -> Array:
