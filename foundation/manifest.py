@@ -133,7 +133,8 @@ class Postprocess(Settings):
     detections_max: Annotated[int, pydantic.Field(gt=0)] = 300
     multi_label: bool = False
     """Whether one place may be reported under several classes, as COCO evaluation assumes. A live
-    result names the best one. A grid judges each class by itself and has no use for it."""
+    result names the best one. A grid judges each class by itself and has no use for it, FastestDet
+    names one class a place."""
 
 
 class ModelCard(Settings):

@@ -42,17 +42,19 @@ def rank(candidates: Detections, postprocess: Postprocess) -> Detections:
     return ranked.take(np.sort(first))
 
 
-def above_floor(scores: Array, postprocess: Postprocess) -> tuple[Array, Array, Array]:
+def above_floor(
+    scores: Array, floor: float, *, multi_label: bool = False
+) -> tuple[Array, Array, Array]:
     """Places, classes and scores above the floor out of finite (places, classes)."""
-    if postprocess.multi_label:
-        places, class_ids = np.nonzero(scores > postprocess.score_floor)
+    if multi_label:
+        places, class_ids = np.nonzero(scores > floor)
         found = scores[places, class_ids]
     else:
         best = scores.max(axis=1)
-        places = np.flatnonzero(best > postprocess.score_floor)
+        places = np.flatnonzero(best > floor)
         found = best[places]
         class_ids = scores[places].argmax(axis=1)
-    limit = _CANDIDATES_MAX_MULTI_LABEL if postprocess.multi_label else _CANDIDATES_MAX
+    limit = _CANDIDATES_MAX_MULTI_LABEL if multi_label else _CANDIDATES_MAX
     kept = best_of(np.arange(len(found)), found, limit)
     return places[kept], class_ids[kept], found[kept]
 

@@ -117,10 +117,11 @@ def _decode_yolox(rows: Array, grid: Array, postprocess: Postprocess) -> Detecti
     Source: YOLOX, arXiv 2107.08430: centre = (offset + cell) * stride, size = exp(value) * stride.
     """
     cells, class_ids, scores = _objects(rows, postprocess)
+    place = finite(rows[cells, :4])
     column_row, stride = grid[cells, :2], grid[cells, 2:]
-    center = (rows[cells, 0:2] + column_row) * stride
+    center = (place[:, :2] + column_row) * stride
     with np.errstate(over="ignore"):  # an infinite size is found below
-        half = np.exp(rows[cells, 2:4]) * stride * 0.5
+        half = np.exp(place[:, 2:]) * stride * 0.5
     return to_detections(np.concatenate([center - half, center + half], axis=1), scores, class_ids)
 
 
@@ -133,7 +134,9 @@ def _decode_yolov5(rows: Array, postprocess: Postprocess) -> Detections:
 
 def _decode_yolov8(columns: Array, postprocess: Postprocess) -> Detections:
     """(4 + classes, places): centre and size in input pixels, class scores."""
-    places, class_ids, scores = above_floor(finite(columns[4:]).T, postprocess)
+    places, class_ids, scores = above_floor(
+        finite(columns[4:]).T, postprocess.score_floor, multi_label=postprocess.multi_label
+    )
     center, half = columns[0:2, places], columns[2:4, places] * 0.5
     return to_detections(np.concatenate([center - half, center + half]).T, scores, class_ids)
 
@@ -144,20 +147,22 @@ def _decode_fastestdet(planes: Array, info: BundleInfo) -> Detections:
     Source: FastestDet, utils/tool.py: centre = (tanh(value) + cell) / cells, size = sigmoid(value),
     both in sides of the input; score = objectness^0.6 * class^0.4.
     """
-    postprocess = info.postprocess
+    floor = info.postprocess.score_floor
     rows, columns = planes.shape[1:]
     values = planes.reshape(len(planes), -1)
     finite(values[0]), finite(values[5:])
     # No class score is above 1, so the objectness alone excludes nearly every cell.
-    hopeful = np.flatnonzero(values[0] ** _OBJECT_POWER > postprocess.score_floor)
+    hopeful = np.flatnonzero(values[0] ** _OBJECT_POWER > floor)
     objects = values[0, hopeful, None] ** _OBJECT_POWER
     scores = objects * values[5:, hopeful].T ** _CLASS_POWER
-    chosen, class_ids, scores = above_floor(scores, postprocess)
+    # A softmax over the classes: its makers name the best one of a cell, and so do we.
+    chosen, class_ids, scores = above_floor(scores, floor)
     cells = hopeful[chosen]
+    place = finite(values[1:5, cells]).T
     row, column = np.divmod(cells, columns)
-    center = np.stack([column, row], axis=1) + np.tanh(values[1:3, cells].T)
+    center = np.stack([column, row], axis=1) + np.tanh(place[:, :2])
     center *= [info.input.width / columns, info.input.height / rows]
-    half = _sigmoid(values[3:5, cells].T) * [info.input.width / 2, info.input.height / 2]
+    half = _sigmoid(place[:, 2:]) * [info.input.width / 2, info.input.height / 2]
     return to_detections(np.concatenate([center - half, center + half], axis=1), scores, class_ids)
 
 
@@ -180,7 +185,9 @@ def _decode_classifier(values: Array, spec: ClassifierOutputs, info: BundleInfo)
     if spec.logits:
         powers = np.exp(scores - scores.max())
         scores = powers / powers.sum()
-    _, class_ids, found = above_floor(scores[None], info.postprocess)
+    _, class_ids, found = above_floor(
+        scores[None], info.postprocess.score_floor, multi_label=info.postprocess.multi_label
+    )
     something = class_ids != (-1 if spec.nothing is None else spec.nothing)
     class_ids, found = class_ids[something], found[something]
     whole = np.array([[0, 0, info.input.width, info.input.height]], np.float32)
@@ -193,7 +200,9 @@ def _objects(rows: Array, postprocess: Postprocess) -> tuple[Array, Array, Array
     # No class score is above 1, so the objectness alone excludes nearly every place.
     hopeful = np.flatnonzero(rows[:, 4] > postprocess.score_floor)
     scores = rows[hopeful, 5:] * rows[hopeful, 4:5]
-    places, class_ids, found = above_floor(scores, postprocess)
+    places, class_ids, found = above_floor(
+        scores, postprocess.score_floor, multi_label=postprocess.multi_label
+    )
     return hopeful[places], class_ids, found
 
 

@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from model_workshop.gating.arguments import add_gate_arguments, open_gate
 from model_workshop.importing.layouts import Family
 from model_workshop.importing.preparations import Preparation
 from model_workshop.outputs import check_output
@@ -25,14 +26,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="of the bundle; the file's name where absent")
     parser.add_argument("--license", default="unknown", help="what the model may be used under")
     parser.add_argument("--smoke", type=Path, help="picture that shows something it knows")
+    add_gate_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     from model_workshop.datasets import read_picture
+    from model_workshop.gating.gate import write_admitted
     from model_workshop.importing.families import import_model, read_labels
 
     check_output(arguments.out)
+    gate = open_gate(arguments)
     bundle = import_model(
         arguments.model,
         Family(arguments.family) if arguments.family else None,
@@ -43,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         preparation=Preparation(arguments.pixels) if arguments.pixels else None,
         size=arguments.size,
     )
-    bundle.write(arguments.out)
+    bundle = write_admitted(bundle, arguments.out, gate)
     print(bundle.info.model_card.description)
     print(
         f"{arguments.out}: {bundle.info.name}, {len(bundle.labels)} classes, {bundle.digest[:12]}"

@@ -17,10 +17,14 @@ from foundation.frames import Detections
 from foundation.geometry import LetterboxSpec, iou_matrix
 from foundation.manifest import (
     BundleInfo,
+    ClassifierOutputs,
+    EndToEndOutputs,
+    FastestDetOutputs,
     GridOutputs,
     InputContract,
     Outputs,
     Postprocess,
+    Yolov5Outputs,
     Yolov8Outputs,
     YoloxOutputs,
 )
@@ -157,6 +161,116 @@ def test_yolov8(seed: int, multi_label: bool) -> None:
     assert_are(decode({"columns": output}, 1, info), suppressed(wanted, info))
 
 
+@given(seed=SEEDS, multi_label=st.booleans())
+def test_yolov5(seed: int, multi_label: bool) -> None:
+    """Row after row: centre, size, objectness and classes."""
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(1, 60, (2, 90, 4))
+    scores = rng.uniform(0, 1, (2, 90, 1 + CLASSES))
+    output = np.concatenate([place, scores], axis=2).astype(np.float32)
+    info = describe(Yolov5Outputs(name="rows"), multi_label=multi_label)
+    wanted: list[Candidate] = []
+    for x, y, width, height, objectness, *classes in output[1].tolist():
+        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        scored = [objectness * score for score in classes]
+        wanted += above_floor(scored, box, multi_label=multi_label)
+    assert_are(decode({"rows": output}, 1, info), suppressed(wanted, info))
+
+
+@given(seed=SEEDS, multi_label=st.booleans())
+def test_fastestdet(seed: int, multi_label: bool) -> None:
+    """Cell by cell one class; a place is a shift within its cell, a size a share of the input."""
+    rng = np.random.default_rng(seed)
+    rows, columns = HEIGHT // STRIDE, WIDTH // STRIDE
+    output = rng.normal(0, 1.5, (2, 5 + CLASSES, rows, columns)).astype(np.float32)
+    output[:, 0] = rng.uniform(0, 1, output[:, 0].shape)
+    output[:, 5:] = rng.uniform(0, 1, output[:, 5:].shape)
+    info = describe(FastestDetOutputs(name="planes"), multi_label=multi_label)
+    wanted: list[Candidate] = []
+    for row in range(rows):
+        for column in range(columns):
+            objectness, dx, dy, width, height, *classes = output[1, :, row, column].tolist()
+            x, y = (column + math.tanh(dx)) * STRIDE, (row + math.tanh(dy)) * STRIDE
+            half_width = WIDTH / 2 / (1 + math.exp(-width))
+            half_height = HEIGHT / 2 / (1 + math.exp(-height))
+            box = (x - half_width, y - half_height, x + half_width, y + half_height)
+            scored = [objectness**0.6 * score**0.4 for score in classes]
+            wanted += above_floor(scored, box, multi_label=False)
+    assert_are(decode({"planes": output}, 1, info), suppressed(wanted, info))
+
+
+@given(seed=SEEDS, multi_label=st.booleans(), integers=st.booleans())
+def test_end_to_end(seed: int, multi_label: bool, integers: bool) -> None:
+    """What is listed is ranked, and one box stays under several classes only if asked for."""
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 30, (2, 40, 2))
+    boxes = np.concatenate([corner, corner + 10], axis=2).astype(np.float32)
+    boxes[:, 20:] = boxes[:, :20]
+    outputs = {
+        "boxes": boxes,
+        "scores": rng.permuted(np.linspace(0, 1, 80)).reshape(2, 40).astype(np.float32),
+        "class_ids": rng.integers(0, CLASSES, (2, 40)).astype(np.int64 if integers else np.float32),
+    }
+    info = describe(EndToEndOutputs(), multi_label=multi_label)
+    ranked = sorted(
+        (float(score), int(class_id), tuple(box.tolist()))
+        for box, score, class_id in zip(
+            boxes[1], outputs["scores"][1], outputs["class_ids"][1], strict=True
+        )
+        if score > FLOOR
+    )[::-1]
+    wanted = [
+        one
+        for position, one in enumerate(ranked)
+        if multi_label or one[2] not in [other[2] for other in ranked[:position]]
+    ]
+    assert_are(decode(outputs, 1, info), wanted)
+
+
+@pytest.mark.parametrize("class_id", [-1, CLASSES])
+def test_a_class_without_a_label_fails_the_image(class_id: int) -> None:
+    """It cannot be named, and dropping it would hide an object."""
+    outputs = {
+        "boxes": np.ones((1, 1, 4), np.float32),
+        "scores": np.ones((1, 1), np.float32),
+        "class_ids": np.full((1, 1), class_id),
+    }
+    with pytest.raises(RejectedError, match=f"class {class_id}, but has 3 labels") as caught:
+        decode(outputs, 0, describe(EndToEndOutputs()))
+    assert caught.value.reason is RejectReason.INFERENCE_FAILED
+
+
+def test_a_class_of_padding_need_not_have_a_label() -> None:
+    """Below the floor there is nothing to name."""
+    outputs = {
+        "boxes": np.zeros((1, 2, 4), np.float32),
+        "scores": np.zeros((1, 2), np.float32),
+        "class_ids": np.full((1, 2), -1),
+    }
+    assert len(decode(outputs, 0, describe(EndToEndOutputs()))) == 0
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_a_classifier_says_what_fills_the_image(logits: bool) -> None:
+    """The best class alone, or all above the floor; the box is the whole input."""
+    shares = np.array([[0.4, 0.15, 0.45]], np.float32)
+    outputs = {"shares": np.log(shares) + 7 if logits else shares}
+    for multi_label, named in ((False, [2]), (True, [2, 0])):
+        info = describe(ClassifierOutputs(name="shares", logits=logits), multi_label=multi_label)
+        found = decode(outputs, 0, info)
+        assert found.class_ids.tolist() == named
+        np.testing.assert_allclose(found.scores, shares[0, named], rtol=1e-5)
+        assert found.boxes.tolist() == [[0, 0, WIDTH, HEIGHT]] * len(named)
+
+
+def test_a_class_that_stands_for_nothing_is_no_detection() -> None:
+    """Not even where others follow it closely."""
+    outputs = {"shares": np.array([[0.4, 0.15, 0.45]], np.float32)}
+    assert len(decode(outputs, 0, describe(ClassifierOutputs(name="shares", nothing=2)))) == 0
+    found = decode(outputs, 0, describe(ClassifierOutputs(name="shares", nothing=1)))
+    assert found.class_ids.tolist() == [2]
+
+
 @given(seed=SEEDS, count=st.integers(1, 60), shift=st.integers(-2000, 2000))
 def test_classes_never_suppress_each_other(seed: int, count: int, shift: int) -> None:
     """Wherever the boxes lie; those of models reach past the image on every side."""
@@ -222,22 +336,38 @@ def test_the_best_are_kept_where_there_are_too_many() -> None:
 
 def outputs_of(family: str) -> tuple[BundleInfo, dict[str, Array], Array, Array]:
     """A description, outputs in which everything is detected, and views of scores and places."""
+    outputs: dict[str, Array]
     if family == "grid":
         heatmap, box = np.ones((1, CLASSES, 4, 8)), np.ones((1, 4, 4, 8))
         outputs = {"heatmap": heatmap, "box": box}
         return describe(GridOutputs(stride=STRIDE)), outputs, heatmap, box
-    if family == "yolox":
+    if family == "end_to_end":
+        boxes, scores = np.ones((1, 9, 4)), np.ones((1, 9))
+        outputs = {"boxes": boxes, "scores": scores, "class_ids": np.zeros((1, 9))}
+        return describe(EndToEndOutputs()), outputs, scores[None], boxes
+    if family == "fastestdet":
+        planes = np.full((1, 5 + CLASSES, 4, 8), 0.9)
+        outputs = {"planes": planes}
+        return describe(FastestDetOutputs(name="planes")), outputs, planes[0, 5:], planes[0, 1:5]
+    if family in {"yolox", "yolov5"}:
         rows = np.full((1, 32, 5 + CLASSES), 0.9)
-        info = describe(YoloxOutputs(name="rows", strides=(8,)))
+        spec = YoloxOutputs(name="rows", strides=(8,)) if family == "yolox" else None
+        info = describe(spec or Yolov5Outputs(name="rows"))
         return info, {"rows": rows}, rows[:, :, 5:], rows[:, :, :4]
+    if family == "classifier":
+        shares = np.full((1, 1, CLASSES), 0.9)
+        return describe(ClassifierOutputs(name="shares")), {"shares": shares[0]}, shares, shares
     columns = np.full((1, 4 + CLASSES, 32), 0.9)
     info = describe(Yolov8Outputs(name="columns"))
     return info, {"columns": columns}, columns[:, 4:], columns[:, :4]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+FAMILIES = ["grid", "yolox", "yolov8", "yolov5", "fastestdet", "end_to_end", "classifier"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", ["score", "place"])
-@pytest.mark.parametrize("family", ["grid", "yolox", "yolov8"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_one_value_that_is_no_number_fails_the_image(family: str, where: str, value: float) -> None:
     """A broken model must not look like a scene, empty or not."""
     info, outputs, scores, places = outputs_of(family)
