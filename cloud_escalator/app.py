@@ -93,7 +93,12 @@ async def open_escalator(
     ):
         readiness.set("model", True)
         ledger = Ledger(bundle.digest, _verdict_memory(settings), metrics)
-        reporter = Reporter(bundle.labels, bundle.calibration, bundle.thresholds)
+        reporter = Reporter(
+            bundle.labels,
+            bundle.calibration,
+            bundle.thresholds,
+            classifies=bundle.info.outputs.family == "classifier",
+        )
         pipeline = EscalationPipeline(settings, workers, ledger, cost, reporter, clock, metrics)
         moving = tasks.create_task(pipeline.run(), name="pipeline")
         capabilities = _capabilities(settings, bundle)

@@ -274,8 +274,10 @@ class EscalationPipeline:
         for crop, detections in zip(crops, result.outcome, strict=True):
             ticket = crop.ticket
             if self._ledger.is_open(ticket):
-                region = ticket.escalation.region
-                found = self._reporter.report(detections, region, crop.pixels)
+                asked = ticket.escalation
+                found = self._reporter.report(
+                    detections, asked.region, crop.pixels, asked.proposals.boxes
+                )
                 self._ledger.close_answered(ticket, found, result.seconds, now_ns)
 
     def _expire_waiting(self, now_ns: int) -> None:

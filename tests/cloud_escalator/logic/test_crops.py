@@ -78,6 +78,20 @@ def test_boxes_beside_the_crop_are_not_reported() -> None:
     assert found.labels == ("short",)
 
 
+def test_a_classifier_answers_in_the_boxes_of_the_proposals() -> None:
+    """It says what, not where; the edge looks for its answer where it asked."""
+    reporter = Reporter(LABELS, Calibration(), thresholds(0.5), classifies=True)
+    region, shown = Region(100, 200, 164, 264), image(32, 32)
+    whole = detections((0, 0, 32, 32, 0.9, 1))
+    proposals = np.array([[120, 220, 130, 250], [90, 200, 110, 210]], np.float32)
+    found = reporter.report(whole, region, shown, proposals)
+    assert found.boxes.tolist() == [[120, 220, 130, 250], [100, 200, 110, 210]]
+    assert found.labels == ("short", "short")
+    assert len(reporter.report(detections(), region, shown, proposals)) == 0
+    unasked = reporter.report(whole, region, shown)
+    assert unasked.boxes.tolist() == [[100, 200, 164, 264]]
+
+
 @given(
     st.integers(0, 500),
     st.integers(0, 500),
