@@ -13,6 +13,8 @@ from html import escape
 from model_workshop.evaluation.figures import Curve, Estimate, Reliability
 from model_workshop.evaluation.wording import interval, points
 
+COLOURS = 8
+"""Bundles beyond that share colours with the first ones."""
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -30,7 +32,7 @@ class Square:
     side: float = 260.0
     left: float = 40.0
     bottom: float = 36.0
-    edge: float = 8.0
+    edge: float = 14.0
 
     def x(self, share: float) -> float:
         """Horizontal place."""
@@ -81,7 +83,7 @@ class Square:
 
 def precision_recall(curves: Sequence[Curve | None], *, small: bool = False) -> str:
     """Precision over recall at IoU 0.5, one line a bundle; None where a bundle has none."""
-    square = Square(side=120, left=24, bottom=18) if small else Square()
+    square = Square(side=120, left=26, bottom=18, edge=10) if small else Square()
     parts = []
     for position, curve in enumerate(curves):
         if curve is None:
@@ -90,23 +92,23 @@ def precision_recall(curves: Sequence[Curve | None], *, small: bool = False) -> 
         # Beyond the largest recall there is no precision; a line along zero would claim one.
         while len(pairs) > 1 and pairs[-1][1] == 0:
             pairs.pop()
-        parts.append(f'<path class="curve b{position}" d="{square.path(pairs)}"/>')
+        parts.append(f'<path class="curve b{position % COLOURS}" d="{square.path(pairs)}"/>')
     titles = ("", "") if small else ("recall, %", "precision, %")
     return square.drawing(parts, *titles)
 
 
 def reliability_plot(raw: Reliability, calibrated: Reliability, position: int) -> str:
     """Share of right detections over mean score, before and after calibration."""
-    square = Square()
+    square, colour = Square(), f"b{position % COLOURS}"
     parts = [f'<path class="ideal" d="{square.path([(0, 0), (1, 1)])}"/>']
     for kind, measured in (("raw", raw), ("calibrated", calibrated)):
         pairs = [(one.score, one.right) for one in measured.bins]
-        parts.append(f'<path class="curve {kind} b{position}" d="{square.path(pairs)}"/>')
+        parts.append(f'<path class="curve {kind} {colour}" d="{square.path(pairs)}"/>')
         most = max((one.detections for one in measured.bins), default=1)
         for one in measured.bins:
             radius = 2.5 + 4.5 * (one.detections / most) ** 0.5
             parts.append(
-                f'<circle class="{kind} b{position}" cx="{square.x(one.score):.1f}" '
+                f'<circle class="{kind} {colour}" cx="{square.x(one.score):.1f}" '
                 f'cy="{square.y(one.right):.1f}" r="{radius:.1f}"><title>{kind}: '
                 f"{one.detections} detections, mean score {100 * one.score:.1f}, "
                 f"{100 * one.right:.1f} % right</title></circle>"
@@ -116,20 +118,21 @@ def reliability_plot(raw: Reliability, calibrated: Reliability, position: int) -
 
 def forest(estimates: Sequence[Estimate], *, width: float = 240.0) -> str:
     """Figures with their intervals on a line from 0 to 100, one above the other."""
-    step, edge = 9.0, 6.0
-    height = 2 * edge + step * (len(estimates) - 1)
+    step, edge = 11.0, 6.0
+    height = max(40.0, 2 * edge + step * len(estimates))
     ticks = "".join(f"M{edge + (width - 2 * edge) * tick:.1f} 0V{height:.1f}" for tick in _TICKS)
     parts = [f'<path class="grid" d="{ticks}"/>']
     for position, one in enumerate(estimates):
         if one.value is None:
             continue
-        y = edge + step * position
+        y = height / 2 + step * (position - (len(estimates) - 1) / 2)
+        colour = f"b{position % COLOURS}"
         x = edge + (width - 2 * edge) * one.value
         if one.low is not None and one.high is not None:
             low, high = (edge + (width - 2 * edge) * end for end in (one.low, one.high))
-            parts.append(f'<path class="span b{position}" d="M{low:.1f} {y:.1f}H{high:.1f}"/>')
+            parts.append(f'<path class="span {colour}" d="M{low:.1f} {y:.1f}H{high:.1f}"/>')
         parts.append(
-            f'<circle class="b{position}" cx="{x:.1f}" cy="{y:.1f}" r="3.4"><title>'
+            f'<circle class="{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.6"><title>'
             f"{points(one)} ({interval(one)})</title></circle>"
         )
     return _svg(width, height, parts)

@@ -46,11 +46,14 @@ class Outline:
 class Place:
     """A square part of a picture around an error."""
 
-    kind: str
     x: float
     y: float
     side: float
     words: str
+
+    def holds(self, x: float, y: float) -> bool:
+        """Whether a point lies in it."""
+        return 0 <= x - self.x <= self.side and 0 <= y - self.y <= self.side
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +138,15 @@ def _places(outlines: Sequence[Outline], width: int, height: int) -> tuple[Place
     places: list[Place] = []
     for one in mixed:
         longer = max(one.width, one.height)
-        if longer < _SMALL_SHARE * max(width, height) and len(places) < _PLACES_MAX:
-            side = min(max(_PLACE_SIDE_MIN_PX, _PLACE_SIDES * longer), width, height)
-            x = min(max(0.0, one.x + (one.width - side) / 2), width - side)
-            y = min(max(0.0, one.y + (one.height - side) / 2), height - side)
-            places.append(Place(one.kind, round(x, 1), round(y, 1), round(side, 1), one.words))
-    return tuple(places)
+        middle = (one.x + one.width / 2, one.y + one.height / 2)
+        small = longer < _SMALL_SHARE * max(width, height)
+        if not small or any(place.holds(*middle) for place in places):
+            continue
+        side = min(max(_PLACE_SIDE_MIN_PX, _PLACE_SIDES * longer), width, height)
+        x = min(max(0.0, middle[0] - side / 2), width - side)
+        y = min(max(0.0, middle[1] - side / 2), height - side)
+        places.append(Place(round(x, 1), round(y, 1), round(side, 1), one.words))
+    return tuple(places[:_PLACES_MAX])
 
 
 def _rounded(box: Array) -> tuple[float, float, float, float]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import jinja2
 
 from model_workshop.evaluation import wording
-from model_workshop.evaluation.charts import forest, precision_recall, reliability_plot
+from model_workshop.evaluation.charts import COLOURS, forest, precision_recall, reliability_plot
 from model_workshop.evaluation.figures import (
     Curve,
     Estimate,
@@ -24,8 +24,6 @@ from model_workshop.evaluation.gallery import Card, picture_uri, worst_cards
 from model_workshop.evaluation.measure import Grounds, Measured
 from model_workshop.evaluation.samples import OVERALL
 
-COLOURS = 8
-"""Bundles beyond that share colours with the first ones."""
 _CURVES_MAX = 24
 _DIMENSIONS = {
     "size": "Size: the object's own size, or the square root of its box's area",
@@ -95,7 +93,7 @@ def render_page(evaluation: Evaluation, measured: Sequence[Measured], grounds: G
         curves=precision_recall([_curve(one.curves, "all") for one in evaluation.bundles]),
         class_curves=_class_curves(evaluation),
         reliability=[
-            reliability_plot(one.raw, one.calibrated, position % COLOURS)
+            reliability_plot(one.raw, one.calibrated, position)
             for position, one in enumerate(evaluation.bundles)
         ],
         dimensions=_rows(evaluation),
@@ -114,12 +112,14 @@ def headline(evaluation: Evaluation) -> str:
     if len(others) == 1:
         change = evaluation.comparisons[0].of(OVERALL)
         if change is not None and change.ap50_95.value is not None:
-            word = {"better": "better", "worse": "worse", "same": "apart, which may be chance"}
-            amount = Estimate(value=abs(change.ap50_95.value))
-            return (
-                f"{names[1]} and {names[0]}: {wording.points(amount)} points of AP50-95 "
-                f"{word[wording.direction(change.ap50_95)]}"
-            )
+            amount = wording.points(Estimate(value=abs(change.ap50_95.value)))
+            word = wording.direction(change.ap50_95)
+            if word == "same":
+                return (
+                    f"{names[1]} and {names[0]} are {amount} points of AP50-95 apart, "
+                    "which may be chance"
+                )
+            return f"{names[1]} is {amount} points of AP50-95 {word} than {names[0]}"
     best = max(
         zip(names, evaluation.bundles, strict=True),
         key=lambda pair: pair[1].overall.ap50_95.value or 0.0,

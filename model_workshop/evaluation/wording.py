@@ -59,12 +59,14 @@ def size(count: int) -> str:
 
 
 def column_names(bundles: Sequence[BundleFigures]) -> list[str]:
-    """A name for every bundle; the beginning of the digest tells namesakes apart."""
-    names = [f"{one.name} {one.version}" for one in bundles]
-    return [
-        f"{name} {one.digest[:6]}" if names.count(name) > 1 else name
-        for name, one in zip(names, bundles, strict=True)
-    ]
+    """A name for every bundle, with as much of version and digest as tells namesakes apart."""
+    names = [one.name for one in bundles]
+    for more in ("version", "digest"):
+        names = [
+            f"{name} {getattr(one, more)[:8]}" if names.count(name) > 1 else name
+            for name, one in zip(names, bundles, strict=True)
+        ]
+    return names
 
 
 def failures(evaluation: Evaluation) -> list[str]:
