@@ -129,7 +129,8 @@ class ModelSession:
                 so that `assignment` can say what that is.
 
         Raises:
-            ConfigError: a provider is not available here.
+            ConfigError: a provider is not available here, or leaves work to a processor that is
+                not among the providers.
             IntegrityError: the graph does not load, or has not exactly one input.
         """
         available = available_providers()
@@ -158,6 +159,12 @@ class ModelSession:
         try:
             session = _create(model, options, providers, intra_op_threads)
         except _RUNTIME_ERRORS as error:
+            if "fallback to CPU EP" in str(error):
+                raise ConfigError(
+                    f"{', '.join(providers)} does not take the whole model",
+                    remedy="See with `model-workshop bench` what it leaves; to let the processor "
+                    f"take that, add {CPU_PROVIDERS[0]} to the providers",
+                ) from error
             raise IntegrityError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {error}",
                 remedy="Give a whole ONNX model, weights inside, of an opset that it supports",

@@ -11,7 +11,6 @@ from foundation.errors import ConfigError
 CPU = "CPUExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
 _SUFFIX = "ExecutionProvider"
-_REMOTE = {"AzureExecutionProvider"}
 USUAL_PROVIDERS = (CPU, OPENVINO, "CUDAExecutionProvider", "TensorrtExecutionProvider")
 """What is looked for where nothing is declared."""
 
@@ -57,7 +56,6 @@ def find_providers(names: Sequence[str] | None, available: Iterable[str]) -> tup
     if names is None:
         return USUAL_PROVIDERS
     known = {short_name(name): name for name in (*USUAL_PROVIDERS, *available)}
-    known = {short: name for short, name in known.items() if name not in _REMOTE}
     found = []
     for name in names:
         short = short_name(name.strip())

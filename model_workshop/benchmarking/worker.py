@@ -52,6 +52,7 @@ class Worker:
 
     Attributes:
         configuration: how it runs the bundle.
+        process_id: of its process.
         ready_s: from the bundle's bytes to the first output, in seconds.
         cores: what it is pinned to; empty where pinning was not allowed.
     """
@@ -60,6 +61,7 @@ class Worker:
         self.configuration = configuration
         self._connection = connection
         self._process = process
+        self.process_id: int = process.pid
         self.ready_s, self.cores = self._receive()
 
     def warm_up(self, runs: int) -> None:

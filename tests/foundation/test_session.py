@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.errors import IntegrityError
+from foundation.errors import ConfigError, IntegrityError
 from foundation.session import ModelSession, available_providers
 from tests.support.graphs import RAW, family_model, model_with_external_data
 
@@ -142,4 +142,15 @@ def test_spinning_changes_no_result() -> None:
         buffers.input[:] = 200
         buffers.run()
         found.append(buffers.outputs["heatmap"])
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_a_provider_that_leaves_work_to_the_processor_is_refused() -> None:
+    """Unless the processor is among the providers. This provider takes nothing of any detector."""
+    remote = "AzureExecutionProvider"
+    if remote not in available_providers():
+        pytest.skip(f"this build of the runtime has no {remote}")
+    with pytest.raises(ConfigError, match=f"{remote} does not take the whole model"):
+        ModelSession.open(family_model(), providers=(remote,))
+    both = ModelSession.open(family_model(), providers=(remote, "CPUExecutionProvider"))
+    both.bind((1, 64, 64, 3)).run()
