@@ -32,6 +32,8 @@ from model_workshop.importing.layouts import (
     fit,
     recognize,
 )
+from model_workshop.importing.listed import classes_of
+from model_workshop.importing.matching import Listed
 from model_workshop.importing.normalization import finish, lift
 from model_workshop.importing.preparations import CONVENTIONS, Preparation
 from model_workshop.importing.street import draw_street
@@ -85,13 +87,16 @@ def import_model(
         layout, match = recognize(observed, len(labels), str(path))
     else:
         layout, match = fit(observed, family, str(path))
-    if match.classes not in {len(labels), None}:
+    classes = match.classes
+    if isinstance(match.outputs, Listed):
+        classes = classes_of(model, match.outputs.class_ids)
+    if classes not in {len(labels), None}:
         raise ConfigError(
-            f"{path} tells {match.classes} classes apart, but there are {len(labels)} labels",
+            f"{path} tells {classes} classes apart, but there are {len(labels)} labels",
             remedy="Give the labels that the model was trained with, one a line, in order",
         )
     chosen = preparation or _usual(layout, image, path)
-    contract, outputs = finish(model, image, match, observed, CONVENTIONS[chosen])
+    contract, outputs = finish(model, image, match, observed, CONVENTIONS[chosen], picture)
     info = BundleInfo(
         name=name,
         version="1",

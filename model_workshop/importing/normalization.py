@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from foundation.errors import HardcaseError, IntegrityError
+from foundation.errors import IntegrityError
 from foundation.frames import Pixels
+from foundation.geometry import Letterbox
 from foundation.manifest import ClassifierOutputs, EndToEndOutputs, InputContract, Outputs
 from foundation.session import ModelSession
 from model_workshop.importing.inputs import ImageInput
-from model_workshop.importing.layouts import Listed, Match, Observation
+from model_workshop.importing.listed import has_rows_first
+from model_workshop.importing.matching import Listed, Match, Observation
 from model_workshop.importing.preparations import Convention
 from model_workshop.importing.surgery import (
     add_batch_axis,
@@ -31,6 +33,7 @@ from model_workshop.importing.surgery import (
     put_front,
     scale_boxes,
     split_columns,
+    turn_corners,
 )
 from model_workshop.onnx_files import at_least_opset
 
@@ -79,6 +82,7 @@ def finish(
     match: Match,
     observed: Observation,
     convention: Convention,
+    picture: Pixels,
 ) -> tuple[InputContract, Outputs]:
     """Changes a lifted model to take camera bytes and to put out what a manifest can describe.
 
@@ -88,6 +92,7 @@ def finish(
         match: its layout.
         observed: what it put out.
         convention: how its pixels are prepared.
+        picture: (height, width, 3) uint8 BGR that shows something it knows.
 
     Returns:
         The manifest's input and outputs.
@@ -96,15 +101,21 @@ def finish(
     free_batch = free_batch and image.free_batch
     sides = (image.height, image.width, 3)
     name = put_front(model, image.name, convention, (None if free_batch else 1, *sides))
-    rng = np.random.default_rng(0)
-    two = rng.integers(0, 256, (2, *sides), np.uint8)
+    canvas = np.empty((2, *sides), np.uint8)
+    letterbox = Letterbox(convention.letterbox, image.width, image.height)
+    placement = letterbox.placement(picture.shape[1], picture.shape[0])
+    letterbox.render(picture, placement, canvas[0])
+    canvas[1] = canvas[0, :, ::-1]
     session = ModelSession.open(model.SerializeToString())
-    alone = session.run_once(two[:1])
-    if free_batch and not _takes_batches(session, two, alone):
+    alone = [session.run_once(canvas[i : i + 1]) for i in range(2)]
+    if free_batch and not _takes_batches(session, canvas, alone):
         free_batch = False
-        put_back = model.graph.input[0].type.tensor_type.shape.dim[0]
-        put_back.dim_value = 1
-    keep_outputs(model, alone, free_batch=free_batch)
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    if isinstance(outputs, EndToEndOutputs) and _has_rows_first(outputs, alone, image.width):
+        turned = turn_corners(model, outputs.boxes)
+        alone[0][turned] = alone[0].pop(outputs.boxes)
+        outputs = outputs.model_copy(update={"boxes": turned})
+    keep_outputs(model, alone[0], free_batch=free_batch)
     contract = InputContract(
         name=name,
         dtype="uint8",
@@ -132,23 +143,23 @@ def _finish_outputs(
 def _finish_list(
     model: onnx.ModelProto, listed: Listed, observed: Observation
 ) -> tuple[EndToEndOutputs, bool]:
-    boxes, scores, class_ids = listed.boxes, listed.scores, listed.class_ids
-    values, class_kind = observed.arrays[boxes], observed.arrays[class_ids].dtype
+    values = observed.arrays[listed.boxes]
+    names = [listed.boxes, listed.scores, listed.class_ids]
+    if listed.boxes == listed.scores:
+        columns = values.shape[-1]
+        names[: columns - 3] = split_columns(model, listed.boxes, columns=columns)
+    corners = values[..., :4]
+    if corners.size and 0 < corners.max() <= _NORMALIZED_MAX:
+        names[0] = scale_boxes(model, names[0], observed.width, observed.height)
     has_batch = values.ndim == 3
-    if boxes == scores:
-        values = values[..., :4]
-        boxes, scores, class_ids = split_columns(model, boxes)
-    if values.size and 0 < values.max() <= _NORMALIZED_MAX:
-        boxes = scale_boxes(model, boxes, observed.width, observed.height)
-    free_batch = False
-    if lists_what_it_found(model):
-        boxes, scores, class_ids = fix_count(model, boxes, scores, class_ids, class_kind)
-    elif has_batch:
-        free_batch = True
-    else:
-        boxes, scores, class_ids = (add_batch_axis(model, n) for n in (boxes, scores, class_ids))
-    choose_outputs(model, [boxes, scores, class_ids])
-    return EndToEndOutputs(boxes=boxes, scores=scores, class_ids=class_ids), free_batch
+    changes = lists_what_it_found(model)
+    if changes:
+        names = fix_count(model, names, observed.arrays[listed.class_ids].dtype)
+    elif not has_batch:
+        names = [add_batch_axis(model, name) for name in names]
+    choose_outputs(model, names)
+    outputs = EndToEndOutputs(boxes=names[0], scores=names[1], class_ids=names[2])
+    return outputs, has_batch and not changes
 
 
 def _run(model: onnx.ModelProto, tensor: Array) -> dict[str, Array]:
@@ -163,13 +174,22 @@ def _agree(first: dict[str, Array], second: dict[str, Array]) -> bool:
     )
 
 
-def _takes_batches(session: ModelSession, two: Array, alone: dict[str, Array]) -> bool:
-    """Whether two pictures at once give for the first what it gave alone."""
+def _takes_batches(session: ModelSession, two: Pixels, alone: list[dict[str, Array]]) -> bool:
+    """Whether two pictures at once give what each gave alone."""
     try:
         together = session.run_once(two)
-    except HardcaseError:
+    except IntegrityError:
         return False
     return all(
-        array.shape[0] == 2 and np.allclose(array[:1], alone[name], _TOLERANCE, _TOLERANCE)
+        array.shape[0] == 2
+        and np.allclose(array, np.concatenate([a[name] for a in alone]), _TOLERANCE, _TOLERANCE)
         for name, array in together.items()
     )
+
+
+def _has_rows_first(outputs: EndToEndOutputs, alone: list[dict[str, Array]], width: int) -> bool:
+    boxes, scores, class_ids = (
+        (alone[0][name][0], alone[1][name][0])
+        for name in (outputs.boxes, outputs.scores, outputs.class_ids)
+    )
+    return has_rows_first(boxes, scores, class_ids, width)

@@ -22,6 +22,7 @@ class Preparation(enum.StrEnum):
     FASTESTDET = "fastestdet"
     IMAGENET = "imagenet"
     INCEPTION = "inception"
+    MMDETECTION = "mmdetection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +54,7 @@ CONVENTIONS = {
         "RGB", _STRETCH, 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     ),
     Preparation.INCEPTION: Convention("RGB", _STRETCH, 1 / 127.5, _THREE_ONES),
+    Preparation.MMDETECTION: Convention(
+        "BGR", LetterboxSpec(), 1.0, (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
+    ),
 }

@@ -106,16 +106,24 @@ def put_front(
     return camera
 
 
-def split_columns(model: onnx.ModelProto, name: str) -> tuple[str, str, str]:
-    """Names of boxes, scores and classes made of (N, Q, 6): x1 y1 x2 y2 score class."""
+def split_columns(model: onnx.ModelProto, name: str, *, columns: int) -> list[str]:
+    """Names of boxes, scores and, of six columns, classes made of (..., columns).
+
+    The columns are x1 y1 x2 y2 score and class.
+    """
     graph = model.graph
-    start, end, axis = (_constant(graph, np.array([number])) for number in (0, 4, 2))
+    start, end, axis = (_constant(graph, np.array([number])) for number in (0, 4, -1))
     boxes = _append(graph, "Slice", [name, start, end, axis])
-    scores, class_ids = (
-        _append(graph, "Gather", [name, _constant(graph, np.array(column))], axis=2)
-        for column in (4, 5)
-    )
-    return boxes, scores, class_ids
+    return [boxes] + [
+        _append(graph, "Gather", [name, _constant(graph, np.array(column))], axis=-1)
+        for column in range(4, columns)
+    ]
+
+
+def turn_corners(model: onnx.ModelProto, name: str) -> str:
+    """Name of boxes x1 y1 x2 y2 made of boxes y1 x1 y2 x2."""
+    order = _constant(model.graph, np.array([1, 0, 3, 2]))
+    return _append(model.graph, "Gather", [name, order], axis=-1)
 
 
 def scale_boxes(model: onnx.ModelProto, name: str, width: int, height: int) -> str:
@@ -130,28 +138,26 @@ def add_batch_axis(model: onnx.ModelProto, name: str) -> str:
 
 
 def fix_count(
-    model: onnx.ModelProto, boxes: str, scores: str, class_ids: str, class_kind: npt.DTypeLike
-) -> tuple[str, str, str]:
-    """The best `LISTED_MAX` of one image's detections, padded with zeros, behind a batch axis.
+    model: onnx.ModelProto, names: list[str], class_kind: np.dtype[np.generic]
+) -> list[str]:
+    """The best `LISTED_MAX` of one image's boxes, scores and classes, behind a batch axis.
+
+    Where there are fewer, zeros follow.
 
     A bound output needs a fixed shape; a list of what was found has another one in every picture.
     """
     graph = model.graph
     padded = []
-    for name, kind, shape in (
-        (scores, np.float32, [-1]),
-        (boxes, np.float32, [-1, 4]),
-        (class_ids, class_kind, [-1]),
-    ):
+    kinds = (np.dtype(np.float32), np.dtype(np.float32), class_kind)
+    for name, kind, shape in zip(names, kinds, ([-1, 4], [-1], [-1]), strict=True):
         flat = _append(graph, "Reshape", [name, _constant(graph, np.array(shape))])
         zeros = _constant(graph, np.zeros([LISTED_MAX, *shape[1:]], kind))
         padded.append(_append(graph, "Concat", [flat, zeros], axis=0))
     count = _constant(graph, np.array([LISTED_MAX]))
     best, order = _fresh(graph, "best"), _fresh(graph, "order")
-    graph.node.append(helper.make_node("TopK", [padded[0], count], [best, order], best, axis=0))
-    chosen = [_append(graph, "Gather", [name, order], axis=0) for name in padded[1:]]
-    with_batch = [add_batch_axis(model, name) for name in (chosen[0], best, chosen[1])]
-    return with_batch[0], with_batch[1], with_batch[2]
+    graph.node.append(helper.make_node("TopK", [padded[1], count], [best, order], best, axis=0))
+    boxes, class_ids = (_append(graph, "Gather", [padded[i], order], axis=0) for i in (0, 2))
+    return [add_batch_axis(model, name) for name in (boxes, best, class_ids)]
 
 
 def flatten(model: onnx.ModelProto, name: str) -> str:

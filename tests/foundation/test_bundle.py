@@ -21,13 +21,17 @@ from foundation.errors import ConfigError, IntegrityError
 from foundation.geometry import LetterboxSpec
 from foundation.manifest import (
     Calibration,
+    ClassifierOutputs,
     ClassThresholds,
+    EndToEndOutputs,
+    FastestDetOutputs,
     GridOutputs,
     InputContract,
     Manifest,
     ModelCard,
     Postprocess,
     Thresholds,
+    Yolov5Outputs,
     Yolov8Outputs,
     YoloxOutputs,
 )
@@ -134,6 +138,10 @@ def test_members_are_the_documented_ones(bundle: Bundle, folder: Path) -> None:
         GridOutputs,
         YoloxOutputs,
         Yolov8Outputs,
+        Yolov5Outputs,
+        FastestDetOutputs,
+        EndToEndOutputs,
+        ClassifierOutputs,
         Postprocess,
         ModelCard,
         Calibration,

@@ -173,9 +173,14 @@ def _end_to_end(graph: _Extension) -> None:
 
 
 def _detr(graph: _Extension) -> None:
+    """The best of all places and classes, as RT-DETR and its successors take them."""
     graph.corners()
     graph.constant("sides", [SIDE] * 4)
     graph.constant("twice", [1, 2], np.int64)
+    graph.constant("most", [PLACES], np.int64)
+    graph.constant("classes", len(LABELS), np.int64)
+    graph.constant("last", [2], np.int64)
+    graph.constant("four_times", [1, 1, 4], np.int64)
     graph.node("Div", "corners sides", "relative")
     graph.graph.input.append(
         helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, ["n", 2])
@@ -183,9 +188,15 @@ def _detr(graph: _Extension) -> None:
     graph.node("Tile", "orig_target_sizes twice", "wanted_integers")
     graph.node("Cast", "wanted_integers", "wanted", to=TensorProto.FLOAT)
     graph.node("Unsqueeze", "wanted axis_1", "wanted_rows")
-    graph.node("Mul", "relative wanted_rows", "boxes")
-    graph.node("Identity", "named", "labels")
-    graph.node("Identity", "best", "best_scores")
+    graph.node("Mul", "relative wanted_rows", "all_boxes")
+    graph.node("Transpose", "class_scores", "score_rows", perm=[0, 2, 1])
+    graph.node("Flatten", "score_rows", "flat_scores", axis=1)
+    graph.node("TopK", "flat_scores most", "best_scores ranking", axis=1)
+    graph.node("Mod", "ranking classes", "labels")
+    graph.node("Div", "ranking classes", "query")
+    graph.node("Unsqueeze", "query last", "query_column")
+    graph.node("Tile", "query_column four_times", "query_columns")
+    graph.node("GatherElements", "all_boxes query_columns", "boxes", axis=1)
     graph.output("labels", ["n", PLACES], TensorProto.INT64)
     graph.output("boxes", ["n", PLACES, 4])
     graph.output("best_scores", ["n", PLACES])

@@ -131,6 +131,39 @@ def test_a_batch_that_is_only_declared_is_fixed(family: Family, tmp_path: Path) 
     assert not bundle.info.input.dynamic_batch
 
 
+def test_corners_that_begin_with_the_row_are_turned(tmp_path: Path) -> None:
+    """A mirrored picture shows which of two numbers is the column."""
+    model = foreign_model(Family.NMS)
+    model.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array([1, 0, 3, 2]), "turned_order")
+    )
+    model.graph.node.append(
+        helper.make_node("Gather", ["boxes", "turned_order"], ["turned"], axis=1)
+    )
+    model.graph.output[0].name = "turned"
+    assert_sees_the_squares(import_proto(model, tmp_path, preparation=Preparation.ULTRALYTICS))
+
+
+def test_scores_may_be_a_fifth_column(tmp_path: Path) -> None:
+    """As MMDetection's exporter writes them."""
+    model = foreign_model(Family.NMS)
+    model.graph.node.extend(
+        [
+            helper.make_node("Unsqueeze", ["found_scores", "axis_1"], ["score_column"]),
+            helper.make_node("Concat", ["boxes", "score_column"], ["dets"], axis=1),
+        ]
+    )
+    del model.graph.output[:2]
+    model.graph.output.append(helper.make_tensor_value_info("dets", TensorProto.FLOAT, ["n", 5]))
+    assert_sees_the_squares(import_proto(model, tmp_path, preparation=Preparation.ULTRALYTICS))
+
+
+def test_nothing_found_is_padding(tmp_path: Path) -> None:
+    """A list of changing length has one length, and an empty one shows nothing."""
+    bundle = import_proto(foreign_model(Family.NMS), tmp_path, preparation=Preparation.ULTRALYTICS)
+    assert len(Detector.open(bundle).detect(np.zeros((64, 64, 3), np.uint8))) == 0
+
+
 def with_any_size(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model, its input of any height and width."""
     for axis in (2, 3):
@@ -173,10 +206,14 @@ def test_labels_come_from_the_metadata_where_none_are_given(tmp_path: Path) -> N
     assert import_proto(model, tmp_path, labels=None).labels == LABELS
 
 
-def test_wrong_number_of_labels_is_refused(tmp_path: Path) -> None:
-    """One name too few would shift every name after the missing one."""
+@pytest.mark.parametrize("family", [Family.YOLOV8, Family.NMS, Family.DETR])
+def test_wrong_number_of_labels_is_refused(family: Family, tmp_path: Path) -> None:
+    """One name too few would shift every name after the missing one.
+
+    A list does not show how many there are; the graph that makes it does.
+    """
     with pytest.raises(ConfigError, match="3 classes apart, but there are 2 labels"):
-        import_proto(foreign_model(Family.YOLOV8), tmp_path, labels=LABELS[:2])
+        import_proto(foreign_model(family), tmp_path, labels=LABELS[:2])
 
 
 @pytest.mark.parametrize("family", [Family.NMS, Family.YOLOX_DECODED, Family.CLASSIFIER])
