@@ -1,120 +1,251 @@
 """Makes the model of a float bundle INT8, whatever its family, and keeps everything else.
 
-The tail after the last convolutions stays float: it is where boxes in pixels meet scores in 0..1,
-and one scale for both would round every score to nothing.
+What was tried and measured goes into the model card. Scores move in INT8, so that the float model's
+score calibration is not taken over: it is fitted anew, or left out.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError
-from foundation.frames import Pixels
-from foundation.geometry import Letterbox
-from foundation.manifest import Calibration
 from model_workshop.assemble import assemble
-from model_workshop.datasets import read_picture, read_split
-from model_workshop.evaluation.calibrate import apply_calibration, fit_calibration
-from model_workshop.evaluation.coco import detect_split, matches_of
-from model_workshop.evaluation.thresholds import fit_thresholds
+from model_workshop.calibration.fitting import fit_scores, score_split, with_scores
+from model_workshop.datasets import Split, check_unseen, split_digest
+from model_workshop.evaluation.coco import check_labels
+from model_workshop.evaluation.coco import evaluate as evaluate_bundle
+from model_workshop.gating.errors import BelowFloorError
 from model_workshop.onnx_files import at_least_opset, opset_of
-from model_workshop.quantization.static import Tensor, quantize_model
+from model_workshop.quantization.graph import refuse_integers, weight_counts
+from model_workshop.quantization.pace import compare_pace
+from model_workshop.quantization.pictures import CalibrationPictures, read_calibration_pictures
+from model_workshop.quantization.report import KeptRow, Pace, QuantizationReport, Size, TrialRow
+from model_workshop.quantization.search import SearchResult, check_agreement, search
+from model_workshop.quantization.static import quantize_weights
+from model_workshop.quantization.workbench import Workbench
 
-IMAGES_MAX = 128
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+_SENSITIVITIES_KEPT = 10
 
 
-def quantize_bundle(bundle: Bundle, images: Path, *, fit: Path | None = None) -> Bundle:
+class Mode(enum.StrEnum):
+    """What becomes INT8."""
+
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        images: directory of images from the model's domain, to calibrate with and to compare on.
+        mode: static: weights and activations, with ranges from the images; dynamic: the weights of
+            matrix products, with ranges as they come.
+        evaluate: split on which the loss is measured and limited.
+        loss_max: most that mAP50-95 may fall there, in 0..1.
+        fit: split on whose detections score calibration and thresholds are fitted anew; without it
+            scores are left raw.
+    """
+
+    images: Path
+    mode: Mode = Mode.STATIC
+    evaluate: Split | None = None
+    loss_max: float = 0.01
+    fit: Split | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedBundle:
+    """An INT8 bundle and how it came about."""
+
+    bundle: Bundle
+    report: QuantizationReport
+
+
+def quantize_bundle(
+    bundle: Bundle, request: Request, *, say: Callable[[str], None] = lambda _: None
+) -> QuantizedBundle:
     """An INT8 version of a float bundle.
 
     Args:
         bundle: of any family.
-        images: directory of images from the model's domain, to calibrate with.
-        fit: split on whose detections score calibration and thresholds are fitted anew; without it
-            scores are left raw.
+        request: from what and how.
+        say: is told what goes on.
 
     Raises:
-        ConfigError: there are no images, or one cannot be read.
-        IntegrityError: the model cannot be quantized, or is INT8 already.
+        BelowFloorError: the loss stays above the limit.
+        ConfigError: the images are too few, unreadable or show nothing; a split does not fit; a
+            model without matrix products shall be dynamic.
+        IntegrityError: the model is INT8 already, cannot be quantized, or detects nothing in INT8.
     """
-    model = at_least_opset(onnx.load_from_string(bundle.model))
-    pictures = [read_picture(path) for path in calibration_images(images)]
-    integer = quantize_model(
-        model, _tensors(bundle, pictures), skip_nodes=tail_after_convolutions(model)
+    refuse_integers(onnx.load_from_string(bundle.model), bundle.info.name)
+    for split in filter(None, (request.evaluate, request.fit)):
+        check_labels(bundle, split)
+        check_unseen(bundle.info, split)
+    pictures = read_calibration_pictures(bundle, request.images)
+    say(
+        f"{sum(pictures.seen)} of {len(pictures.paths)} images show the float model something; "
+        f"{len(pictures.calibrating)} calibrate, {len(pictures.held_out)} are held out"
     )
-    card = bundle.info.model_card.model_copy(
+    if request.mode is Mode.STATIC:
+        made, report = _static(bundle, request, pictures, say)
+    else:
+        made, report = _dynamic(bundle, request, pictures)
+    return QuantizedBundle(_finished(bundle, made, request, pictures, report), report)
+
+
+def _static(
+    bundle: Bundle,
+    request: Request,
+    pictures: CalibrationPictures,
+    say: Callable[[str], None],
+) -> tuple[Bundle, QuantizationReport]:
+    bench = Workbench(bundle, pictures, request.evaluate)
+    loss_max = None if request.evaluate is None else request.loss_max
+    result = search(bench, loss_max=loss_max, say=say)
+    chosen = result.chosen
+    all_int8 = bench.variant(chosen.calibrator, float_nodes=bench.torn)
+    float_s, all_int8_s, chosen_s = compare_pace([bundle, all_int8, chosen.bundle])
+    report = QuantizationReport(
+        mode=Mode.STATIC,
+        size=Size(float_bytes=len(bundle.model), int8_bytes=len(chosen.bundle.model)),
+        pace=Pace(float_s=float_s, int8_s=chosen_s, all_int8_s=all_int8_s),
+        agreement=chosen.agreement,
+        map50_95_float=bench.map50_95,
+        map50_95=chosen.map50_95,
+        calibrator=chosen.calibrator,
+        calibrating_images=len(pictures.calibrating),
+        held_out_images=len(pictures.held_out),
+        trials=tuple(
+            TrialRow(
+                calibrator=trial.calibrator,
+                float_blocks=len(trial.float_blocks),
+                agreement=trial.agreement,
+                map50_95=trial.map50_95,
+            )
+            for trial in (*result.trials, *result.fallbacks)
+        ),
+        kept_float=(*_torn_rows(bench), *_block_rows(result)),
+        blocks=len(bench.blocks),
+        most_sensitive=tuple(
+            (entry.block.name, entry.harm) for entry in result.sensitivities[:_SENSITIVITIES_KEPT]
+        ),
+    )
+    return chosen.bundle, report
+
+
+def _torn_rows(bench: Workbench) -> list[KeptRow]:
+    """Nodes that one scale cannot serve, by the tensor where that begins."""
+    operators = {name: kind for block in bench.blocks for name, kind in block.members}
+    nodes: dict[tuple[str, float], list[str]] = {}
+    for name, reason in bench.torn.items():
+        nodes.setdefault(reason, []).append(operators[name])
+    return [
+        KeptRow(
+            place=f"behind {tensor}",
+            nodes=len(found),
+            operators=_listed(found),
+            why=f"its quietest part would get {levels:.1f} of 256 levels",
+        )
+        for (tensor, levels), found in nodes.items()
+    ]
+
+
+def _block_rows(result: SearchResult) -> list[KeptRow]:
+    kept = result.sensitivities[: len(result.chosen.float_blocks)]
+    return [
+        KeptRow(
+            place=entry.block.name,
+            nodes=len(entry.block.members),
+            operators=_listed([kind for _, kind in entry.block.members]),
+            why=f"alone in INT8 it costs {entry.harm:.2f} of the agreement"
+            + ("" if position < result.destroyed else "; left float to hold the loss"),
+        )
+        for position, entry in enumerate(kept)
+    ]
+
+
+def _listed(operators: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(operators))
+
+
+def _dynamic(
+    bundle: Bundle, request: Request, pictures: CalibrationPictures
+) -> tuple[Bundle, QuantizationReport]:
+    model = at_least_opset(onnx.load_from_string(bundle.model))
+    products, convolutions = weight_counts(model)
+    if not products:
+        raise ConfigError(
+            f"{bundle.info.name} has no matrix products, only convolutions with "
+            f"{convolutions:,} weights, which dynamic INT8 would slow down",
+            remedy="Use --mode static",
+        )
+    graph = quantize_weights(model)
+    info = bundle.info.model_copy(update={"opset": opset_of(graph)})
+    made = dataclasses.replace(bundle, info=info, model=graph.SerializeToString())
+    agreed = pictures.agreement_of(made, pictures.held_out)
+    check_agreement(bundle.info.name, agreed)
+    before = after = None
+    if request.evaluate is not None:
+        before, after = (evaluate_bundle(b, request.evaluate).map50_95 for b in (bundle, made))
+        if before - after > request.loss_max:
+            raise BelowFloorError(
+                f"Dynamic INT8 costs {bundle.info.name} {100 * (before - after):.1f} points of "
+                f"mAP50-95, and {100 * request.loss_max:g} are allowed (--loss-max)",
+                remedy="Use --mode static, which chooses ranges and leaves layers float",
+            )
+    float_s, int8_s = compare_pace([bundle, made])
+    report = QuantizationReport(
+        mode=Mode.DYNAMIC,
+        size=Size(float_bytes=len(bundle.model), int8_bytes=len(made.model)),
+        pace=Pace(float_s=float_s, int8_s=int8_s),
+        agreement=agreed,
+        map50_95_float=before,
+        map50_95=after,
+        held_out_images=len(pictures.held_out),
+        kept_float=(
+            KeptRow(
+                place="convolutions",
+                nodes=sum(n.op_type in {"Conv", "ConvTranspose"} for n in graph.graph.node),
+                operators="Conv",
+                why=f"dynamic INT8 slows them down; they keep {convolutions:,} of "
+                f"{convolutions + products:,} weights",
+            ),
+        ),
+    )
+    return made, report
+
+
+def _finished(
+    source: Bundle,
+    made: Bundle,
+    request: Request,
+    pictures: CalibrationPictures,
+    report: QuantizationReport,
+) -> Bundle:
+    """A bundle that says what it was made from, with a smoke test and scores of its own."""
+    old = source.info.model_card
+    card = old.model_copy(
         update={
-            "parents": (bundle.digest,),
-            "script": f"model-workshop quantize, {len(pictures)} calibration images",
-            "figures": {},
+            "parents": (source.digest,),
+            "dataset_digests": {**old.dataset_digests, "calibration": pictures.digest},
+            "script": f"model-workshop quantize --mode {request.mode}",
+            "figures": {"quantization": report.model_dump(mode="json", exclude_none=True)},
         }
     )
-    info = bundle.info.model_copy(update={"opset": opset_of(model), "model_card": card})
-    quantized = assemble(
-        info, integer.SerializeToString(), bundle.smoke.pixels, thresholds=bundle.thresholds
-    )
-    return quantized if fit is None else _fitted(quantized, fit)
-
-
-def _fitted(bundle: Bundle, directory: Path) -> Bundle:
-    split = read_split(directory)
-    matches = matches_of(split, detect_split(bundle, split))
-    calibration: Calibration = fit_calibration(matches, split.labels)
-    thresholds = fit_thresholds(apply_calibration(matches, calibration, split.labels))
-    return dataclasses.replace(bundle, calibration=calibration, thresholds=thresholds)
-
-
-def _tensors(bundle: Bundle, pictures: list[Pixels]) -> Iterable[Tensor]:
-    """The pictures as the bundle's input contract wants them, one by one."""
-    contract = bundle.info.input
-    letterbox = Letterbox(bundle.info.letterbox, contract.width, contract.height)
-    canvas = np.empty((contract.height, contract.width, 3), np.uint8)
-    for pixels in pictures:
-        placement = letterbox.placement(pixels.shape[1], pixels.shape[0])
-        letterbox.render(pixels, placement, canvas)
-        image: Tensor = canvas if contract.color == "BGR" else canvas[:, :, ::-1]
-        if contract.dtype == "float32":
-            image = (image * np.float32(contract.scale) - contract.mean) / contract.std
-        if contract.layout == "NCHW":
-            image = image.transpose(2, 0, 1)
-        yield np.ascontiguousarray(image[None], contract.dtype)
-
-
-def calibration_images(directory: Path) -> list[Path]:
-    """Image files of a directory, at most `IMAGES_MAX`, evenly spread.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    found = sorted(p for p in directory.glob("*") if p.suffix.lower() in _SUFFIXES)
-    if not found:
-        raise ConfigError(
-            f"{directory} holds no images", remedy="Give a directory with at least 32 images"
-        )
-    chosen = np.linspace(0, len(found) - 1, min(IMAGES_MAX, len(found))).round().astype(int)
-    return [found[index] for index in chosen]
-
-
-def tail_after_convolutions(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes between the last convolutions and the outputs; unnamed ones get a name."""
-    producers: dict[str, onnx.NodeProto] = {}
-    for position, node in enumerate(model.graph.node):
-        if not node.name:
-            node.name = f"node_{position}"
-        producers.update(dict.fromkeys(node.output, node))
-    tail: dict[str, None] = {}
-    pending = [value.name for value in model.graph.output]
-    while pending:
-        producer = producers.get(pending.pop())
-        if producer is None or producer.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
-            continue
-        if producer.name not in tail:
-            tail[producer.name] = None
-            pending.extend(producer.input)
-    return sorted(tail)
+    info = made.info.model_copy(update={"model_card": card})
+    bundle = assemble(info, made.model, source.smoke.pixels, thresholds=source.thresholds)
+    if request.fit is None:
+        return bundle
+    fitted = with_scores(bundle, fit_scores(score_split(bundle, request.fit)))
+    digests = {**card.dataset_digests, "scores": split_digest(request.fit)}
+    card = card.model_copy(update={"dataset_digests": digests})
+    return dataclasses.replace(fitted, info=fitted.info.model_copy(update={"model_card": card}))

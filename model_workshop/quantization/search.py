@@ -1,0 +1,117 @@
+"""Searches the INT8 version of a model that is still good: what stays float, and whose ranges.
+
+What one scale cannot serve stays float, and so do blocks that 8 bits destroy on their own. The
+calibrator is the one whose version agrees best with the float model. Where a loss is limited, the
+next most sensitive blocks follow, twice as many each time, until it is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from foundation.errors import IntegrityError
+from model_workshop.gating.errors import BelowFloorError
+from model_workshop.quantization.ranges import Calibrator
+from model_workshop.quantization.workbench import Sensitivity, Trial, Workbench, destroyed
+
+AGREEMENT_MIN = 0.3
+"""Below this nothing of the float model is left; good versions agree by 0.6 and more."""
+_FLOAT_SHARE_MAX = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What was chosen, and from what.
+
+    Attributes:
+        chosen: the version.
+        trials: one of every calibrator, with the destroyed blocks float.
+        sensitivities: of all blocks, the most harmful first.
+        destroyed: how many of them stayed float from the start.
+        fallbacks: versions with more blocks float, in order; empty where none was needed.
+    """
+
+    chosen: Trial
+    trials: tuple[Trial, ...]
+    sensitivities: tuple[Sensitivity, ...]
+    destroyed: int
+    fallbacks: tuple[Trial, ...]
+
+
+def search(
+    bench: Workbench,
+    *,
+    loss_max: float | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> SearchResult:
+    """Searches.
+
+    Args:
+        bench: the float model; with a split where a loss is limited.
+        loss_max: most that mAP50-95 may fall on the split, in 0..1; None for no limit.
+        say: is told what goes on.
+
+    Raises:
+        BelowFloorError: the loss is above the limit with half of the blocks float.
+        IntegrityError: the best version has next to nothing in common with the float model.
+    """
+    say(f"measuring the sensitivity of {len(bench.blocks)} blocks, one at a time")
+    ordered = sorted(map(bench.sensitivity, bench.blocks), key=lambda entry: -entry.harm)
+    kept = len(destroyed(ordered))
+    say(f"{kept} of them are destroyed by INT8 and stay float; trying calibrators")
+    blocks = [entry.block for entry in ordered]
+    trials = tuple(bench.try_out(calibrator, blocks[:kept]) for calibrator in Calibrator)
+    holding = [trial for trial in trials if _holds(bench, trial, loss_max)]
+    # Of versions that agree alike the first, which clips least.
+    chosen = max(holding or trials, key=lambda trial: round(trial.agreement, 3))
+    fallbacks: list[Trial] = []
+    step = 1
+    while not _holds(bench, chosen, loss_max):
+        count = len(chosen.float_blocks) + step
+        if count > _FLOAT_SHARE_MAX * len(blocks):
+            raise _too_lossy(bench, [*trials, *fallbacks], loss_max)
+        say(f"{_lost(bench, chosen)}; leaving {count} blocks float")
+        chosen = bench.try_out(chosen.calibrator, blocks[:count])
+        fallbacks.append(chosen)
+        step *= 2
+    check_agreement(chosen.bundle.info.name, chosen.agreement)
+    return SearchResult(chosen, trials, tuple(ordered), kept, tuple(fallbacks))
+
+
+def check_agreement(name: str, agreed: float) -> None:
+    """Refuses a version that runs and finds next to nothing of what the float model finds.
+
+    Raises:
+        IntegrityError: the agreement is below the minimum.
+    """
+    if agreed < AGREEMENT_MIN:
+        raise IntegrityError(
+            f"The INT8 version of {name} runs, but agrees with the float model by {agreed:.2f} "
+            f"only (at least {AGREEMENT_MIN}): it no longer detects what the float model does",
+            remedy="Calibrate with images of the model's own domain; where they are, fine-tune the "
+            "model with quantization in the loop, or run it in float",
+        )
+
+
+def _loss(bench: Workbench, trial: Trial) -> float:
+    return (bench.map50_95 or 0.0) - (trial.map50_95 or 0.0)
+
+
+def _holds(bench: Workbench, trial: Trial, loss_max: float | None) -> bool:
+    return loss_max is None or _loss(bench, trial) <= loss_max
+
+
+def _lost(bench: Workbench, trial: Trial) -> str:
+    return f"{100 * _loss(bench, trial):.1f} points of mAP50-95 are lost"
+
+
+def _too_lossy(bench: Workbench, trials: list[Trial], loss_max: float | None) -> BelowFloorError:
+    best = min(trials, key=lambda trial: _loss(bench, trial))
+    return BelowFloorError(
+        f"INT8 costs {bench.bundle.info.name} too much: {_lost(bench, best)} even with "
+        f"{len(best.float_blocks)} of {len(bench.blocks)} blocks float, and "
+        f"{100 * (loss_max or 0):g} are allowed (--loss-max)",
+        remedy="Give more calibration images, fine-tune with quantization in the loop, or stay "
+        "with the float model",
+    )
