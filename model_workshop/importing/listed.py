@@ -6,6 +6,7 @@ a class, the order of the corners in what a mirrored picture does to them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,18 +64,15 @@ def classes_of(model: onnx.ModelProto, class_ids: str) -> int | None:
 
 
 def has_rows_first(
-    boxes: tuple[Boxes, Boxes],
-    scores: tuple[Array, Array],
-    class_ids: tuple[Array, Array],
-    width: int,
+    boxes: Sequence[Boxes], scores: Sequence[Array], class_ids: Sequence[Array], width: float
 ) -> bool:
     """Whether corners are y1 x1 y2 x2, judged by a picture and its mirror image.
 
     Args:
-        boxes: (Q, 4) of each, in pixels.
+        boxes: (Q, 4) of each.
         scores: (Q,) of each.
         class_ids: (Q,) of each.
-        width: of the picture.
+        width: of the picture, in the unit of the boxes.
 
     Returns:
         False also where nothing was seen surely enough to tell: x1 y1 x2 y2 is usual.

@@ -25,6 +25,8 @@ _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
 _ANCHORS = 3
 _LISTED_MAX = 1000
 _TOLERANCE = 1e-3
+NORMALIZED_MAX = 2.0
+"""Coordinates up to here are sides of the input, not pixels; boxes may reach past the border."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,9 @@ def match_yolox_decoded(observed: Observation) -> Match | None:
 def match_yolov5(observed: Observation) -> Match | None:
     """YOLOv5 and YOLOv7: three places a cell."""
     found = _rows(observed, _ANCHORS)
-    return found and Match(Yolov5Outputs(name=found[0]), found[1].shape[2] - 5)
+    if found is None or found[1][..., :4].max() <= NORMALIZED_MAX:
+        return None
+    return Match(Yolov5Outputs(name=found[0]), found[1].shape[2] - 5)
 
 
 def match_yolov8(observed: Observation) -> Match | None:
@@ -135,11 +139,9 @@ def match_yolov8(observed: Observation) -> Match | None:
     if found is None or found[1].shape[2] not in places or found[1].shape[1] < 5:
         return None
     name, columns = found
-    return (
-        Match(Yolov8Outputs(name=name), columns.shape[1] - 4)
-        if (_are_scores(columns[:, 4:]))
-        else None
-    )
+    if not _are_scores(columns[:, 4:]) or columns[:, :4].max() <= NORMALIZED_MAX:
+        return None
+    return Match(Yolov8Outputs(name=name), columns.shape[1] - 4)
 
 
 def match_end2end(observed: Observation) -> Match | None:
@@ -148,7 +150,7 @@ def match_end2end(observed: Observation) -> Match | None:
     if found is None or len(observed.arrays) != 1 or not _are_scores(found[1][..., 4]):
         return None
     name, rows = found
-    fits = rows.shape[2] == 6 and rows.shape[1] <= _LISTED_MAX
+    fits = rows.shape[2] == 6 and rows.shape[1] <= _LISTED_MAX and (rows[..., 5] % 1 == 0).all()
     return Match(Listed(name, name, name), None) if fits else None
 
 

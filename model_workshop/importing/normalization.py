@@ -20,7 +20,7 @@ from foundation.manifest import ClassifierOutputs, EndToEndOutputs, InputContrac
 from foundation.session import ModelSession
 from model_workshop.importing.inputs import ImageInput
 from model_workshop.importing.listed import has_rows_first
-from model_workshop.importing.matching import Listed, Match, Observation
+from model_workshop.importing.matching import NORMALIZED_MAX, Listed, Match, Observation
 from model_workshop.importing.preparations import Convention
 from model_workshop.importing.surgery import (
     add_batch_axis,
@@ -39,8 +39,6 @@ from model_workshop.onnx_files import at_least_opset
 
 Array = npt.NDArray[Any]
 _TOLERANCE = 1e-3
-_NORMALIZED_MAX = 2.0
-"""Coordinates up to here are sides of the input, not pixels; boxes may reach past the border."""
 
 
 def lift(
@@ -111,11 +109,12 @@ def finish(
     if free_batch and not _takes_batches(session, canvas, alone):
         free_batch = False
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    if isinstance(outputs, EndToEndOutputs) and _has_rows_first(outputs, alone, image.width):
-        turned = turn_corners(model, outputs.boxes)
-        alone[0][turned] = alone[0].pop(outputs.boxes)
-        outputs = outputs.model_copy(update={"boxes": turned})
-    keep_outputs(model, alone[0], free_batch=free_batch)
+    kept = alone[0]
+    if isinstance(outputs, EndToEndOutputs):
+        boxes = _settle_corners(model, outputs, alone, image)
+        kept[boxes] = kept.pop(outputs.boxes)
+        outputs = outputs.model_copy(update={"boxes": boxes})
+    keep_outputs(model, kept, free_batch=free_batch)
     contract = InputContract(
         name=name,
         dtype="uint8",
@@ -148,9 +147,6 @@ def _finish_list(
     if listed.boxes == listed.scores:
         columns = values.shape[-1]
         names[: columns - 3] = split_columns(model, listed.boxes, columns=columns)
-    corners = values[..., :4]
-    if corners.size and 0 < corners.max() <= _NORMALIZED_MAX:
-        names[0] = scale_boxes(model, names[0], observed.width, observed.height)
     has_batch = values.ndim == 3
     changes = lists_what_it_found(model)
     if changes:
@@ -187,9 +183,30 @@ def _takes_batches(session: ModelSession, two: Pixels, alone: list[dict[str, Arr
     )
 
 
-def _has_rows_first(outputs: EndToEndOutputs, alone: list[dict[str, Array]], width: int) -> bool:
+def _settle_corners(
+    model: onnx.ModelProto,
+    outputs: EndToEndOutputs,
+    alone: list[dict[str, Array]],
+    image: ImageInput,
+) -> str:
+    """Name of the boxes as x1 y1 x2 y2 in pixels, whatever the graph lists.
+
+    Args:
+        model: changed in place.
+        outputs: its outputs.
+        alone: those of a picture and of its mirror image.
+        image: the input.
+    """
+    name = outputs.boxes
     boxes, scores, class_ids = (
-        (alone[0][name][0], alone[1][name][0])
-        for name in (outputs.boxes, outputs.scores, outputs.class_ids)
+        [each[output][0] for each in alone]
+        for output in (outputs.boxes, outputs.scores, outputs.class_ids)
     )
-    return has_rows_first(boxes, scores, class_ids, width)
+    seen = boxes[0][scores[0] > 0]
+    # Where nothing was seen the bundle is refused anyway, for want of a smoke test.
+    normalized = seen.size and seen.max() <= NORMALIZED_MAX
+    if has_rows_first(boxes, scores, class_ids, 1 if normalized else image.width):
+        name = turn_corners(model, name)
+    if normalized:
+        name = scale_boxes(model, name, image.width, image.height)
+    return name

@@ -68,6 +68,12 @@ def test_every_layout_is_recognized_and_detects(family: Family, tmp_path: Path) 
     assert bundle.info.opset == 17
 
 
+def test_equal_files_give_equal_bundles(tmp_path: Path) -> None:
+    """Byte for byte."""
+    first, second = (import_proto(foreign_model(Family.DETR), tmp_path) for _ in range(2))
+    assert first.digest == second.digest
+
+
 @pytest.mark.parametrize("preparation", list(Preparation))
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_every_preparation_is_folded_into_the_graph(

@@ -30,6 +30,21 @@ def rows(places: int, columns: int, *, decoded_side: int = 0) -> Array:
     return values
 
 
+def columns(classes: int, places: int) -> Array:
+    """Centre and size in pixels above scores."""
+    values = scores(1, 4 + classes, places)
+    values[:, :4] *= 300
+    return values
+
+
+def listed(count: int) -> Array:
+    """Rows of x1 y1 x2 y2 score class."""
+    values = scores(1, count, 6)
+    values[..., :4] *= 300
+    values[..., 5] = 3
+    return values
+
+
 def whole(*shape: int) -> Array:
     """Class ids."""
     return np.zeros(shape, np.int64)
@@ -38,11 +53,11 @@ def whole(*shape: int) -> Array:
 PUBLIC: list[tuple[Family, int, bool, dict[str, Array], int | None]] = [
     (Family.YOLOX, 416, False, {"output": rows(3549, 85)}, 80),
     (Family.YOLOX_DECODED, 416, False, {"output": rows(3549, 85, decoded_side=416)}, 80),
-    (Family.YOLOV5, 640, False, {"output0": scores(1, 25200, 85)}, 80),
-    (Family.YOLOV5, 1280, False, {"output0": scores(1, 102000, 7)}, 2),
-    (Family.YOLOV8, 640, False, {"output0": scores(1, 84, 8400)}, 80),
-    (Family.YOLOV8, 640, False, {"output0": scores(1, 5, 8400)}, 1),
-    (Family.YOLO_END2END, 640, False, {"output0": scores(1, 300, 6)}, None),
+    (Family.YOLOV5, 640, False, {"output0": columns(81, 25200).transpose(0, 2, 1)}, 80),
+    (Family.YOLOV5, 1280, False, {"output0": columns(3, 102000).transpose(0, 2, 1)}, 2),
+    (Family.YOLOV8, 640, False, {"output0": columns(80, 8400)}, 80),
+    (Family.YOLOV8, 640, False, {"output0": columns(1, 8400)}, 1),
+    (Family.YOLO_END2END, 640, False, {"output0": listed(300)}, None),
     (
         Family.DETR,
         640,
@@ -115,7 +130,8 @@ def test_public_shapes_are_recognized(
 
 def test_a_shape_that_fits_twice_is_asked_about() -> None:
     """252 rows of 6 are three places a cell of one class, or a list; 80 labels decide."""
-    observed = Observation({"output0": scores(1, 252, 6)}, 64, 64, takes_size=False)
+    rows_of_six = np.minimum(listed(252), [300, 300, 300, 300, 1, 1]).astype(np.float32)
+    observed = Observation({"output0": rows_of_six}, 64, 64, takes_size=False)
     with pytest.raises(ConfigError, match="several layouts fit") as caught:
         recognize(observed, 1, "m.onnx")
     assert "yolov5: " in caught.value.message
@@ -130,13 +146,27 @@ def test_a_shape_that_fits_twice_is_asked_about() -> None:
     [
         {"output": 5 * scores(1, 3549, 85)},
         {"output0": 5 * scores(1, 84, 3549)},
+        {"output0": scores(1, 84, 3549)},
+        {"output0": scores(1, 10647, 85)},
+        {"output0": scores(1, 300, 6)},
         {"output": scores(1, 3550, 85)},
         {"a": scores(1, 3, 52, 52, 85), "b": scores(1, 3, 26, 26, 85)},
         {"boxes": scores(1, 3549, 4), "scores": scores(1, 3549, 80)},
         {"mask": scores(1, 21, 416, 416)},
         {"count": whole(1)},
     ],
-    ids=["logits", "logits-columns", "odd-places", "heads", "raw-boxes", "mask", "count"],
+    ids=[
+        "logits",
+        "logits-columns",
+        "sides",
+        "sides-rows",
+        "no-classes",
+        "odd-places",
+        "heads",
+        "raw-boxes",
+        "mask",
+        "count",
+    ],
 )
 def test_what_only_looks_alike_is_unknown(arrays: dict[str, Array]) -> None:
     """Decoding it as its nearest relative would detect nonsense."""

