@@ -182,7 +182,7 @@ def check_disjoint(*splits: Split) -> None:
                 shared.append(f"{path} and {picture.path}")
     if shared:
         raise ConfigError(
-            f"{len(shared)} images are in two splits: {'; '.join(shared[:_NAMED_MAX])}"
+            f"Splits share images ({len(shared)}): {'; '.join(shared[:_NAMED_MAX])}"
             f"{'; ...' if len(shared) > _NAMED_MAX else ''}",
             remedy="Keep each image in one split only, or figures will flatter the model",
         )

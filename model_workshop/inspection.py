@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,9 +75,10 @@ def as_document(bundle: Bundle) -> dict[str, Any]:
 def _arithmetic(model: bytes) -> dict[str, Any] | None:
     """What the graph computes with; None where the extra that reads graphs is absent."""
     # A machine that only runs bundles should be able to look into one as well.
-    if importlib.util.find_spec("onnx") is None:
+    try:
+        import onnx
+    except ModuleNotFoundError:
         return None
-    import onnx
     from google.protobuf.message import DecodeError
 
     from model_workshop.arithmetic import count_arithmetic

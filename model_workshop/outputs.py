@@ -18,10 +18,12 @@ def check_output(path: Path) -> None:
     if os.path.lexists(path):
         raise ConfigError(f"{path} exists", remedy="Remove it or choose another path")
     try:
-        with tempfile.TemporaryFile(dir=_nearest_folder(path)) as probe:
+        # Under the very name that the bundle will grow under, which may be too long.
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", dir=_nearest_folder(path)
+        ) as probe:
             # A full disk admits an empty file.
-            probe.write(b"\0" * 4096)
-            probe.flush()
+            (Path(probe) / "probe").write_bytes(b"\0" * 4096)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error}",

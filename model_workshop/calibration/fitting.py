@@ -122,7 +122,15 @@ def with_scores(bundle: Bundle, fit: ScoreFit, *, keep_thresholds: bool = False)
         fit: from `fit_scores`.
         keep_thresholds: leave the thresholds, which are on calibrated scores and may have been
             fitted on something better than single images.
+
+    Raises:
+        ConfigError: the bundle's smoke test expects nothing.
     """
+    if len(bundle.smoke.expected) == 0:
+        raise ConfigError(
+            f"Bundle {bundle.info.name}: its smoke test expects nothing and so proves nothing",
+            remedy="Build it again with a picture that shows something it knows",
+        )
     thresholds = bundle.thresholds if keep_thresholds else fit.thresholds
     expected = bundle.smoke.expected
     best = float(expected.scores.max())

@@ -156,7 +156,8 @@ def judge(evaluation: Evaluation, floors: Floors) -> Judgement:
     if failed:
         named = ", ".join(map(str, failed[:_IMAGES_NAMED_MAX]))
         more = ", ..." if len(failed) > _IMAGES_NAMED_MAX else ""
-        reasons.insert(0, f"the model fails on {len(failed)} images (ids {named}{more})")
+        images = evaluation.split.images
+        reasons.insert(0, f"the model fails on {len(failed)} of {images} images (id {named}{more})")
     return Judgement(figures, tuple(rulings), tuple(reasons))
 
 

@@ -121,6 +121,8 @@ def test_checking_an_output_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match="exists"):
         check_output(tmp_path)
+    with pytest.raises(ConfigError, match="too long"):
+        check_output(tmp_path / ("name" * 62))
 
 
 @pytest.fixture

@@ -239,6 +239,25 @@ def test_inspect_refuses_a_model_that_is_none(
     assert "is not an ONNX model" in capsys.readouterr().err
 
 
+def test_a_machine_without_the_extra_inspects_as_well(repository: Path, tmp_path: Path) -> None:
+    """Where only services run there is no onnx; what needs it is said to be missing."""
+    bundle = write_bundle(tmp_path / "bundle")
+    program = """
+import sys
+sys.modules["onnx"] = None
+from model_workshop.__main__ import main
+sys.exit(main(["inspect", sys.argv[1]]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(bundle)],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "not counted: onnx is in the extra 'workshop'" in done.stdout
+
+
 def test_the_shipped_edge_is_integer(repository: Path) -> None:
     """Every convolution of it, which is why it is fast."""
     edge = Bundle.open(repository / "reference_line" / "bundles" / "edge-reference")

@@ -199,7 +199,7 @@ def test_image_in_two_splits_is_refused_with_both_names(tmp_path: Path) -> None:
     train, test = (write_split(tmp_path / name, seed=i) for i, name in enumerate(("train", "test")))
     check_disjoint(read_split(train), read_split(test))
     shutil.copy(train / "images" / "003.png", test / "images" / "001.png")
-    with pytest.raises(ConfigError, match=r"1 images are in two splits: .*train.*003.*test.*001"):
+    with pytest.raises(ConfigError, match=r"share images \(1\): .*train.*003.*test.*001"):
         check_disjoint(read_split(train), read_split(test))
 
 

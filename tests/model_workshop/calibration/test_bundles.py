@@ -67,7 +67,7 @@ def test_the_same_images_to_fit_and_to_check_are_refused(
     val = str(folder / "val")
     out = ["--out", str(tmp_path / "out")]
     assert main(["calibrate", str(folder / "bundle"), val, "--check", val, *out]) == EXIT_CONFIG
-    assert "20 images are in two splits" in capsys.readouterr().err
+    assert "Splits share images (20): " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

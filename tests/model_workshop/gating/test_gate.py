@@ -1,20 +1,29 @@
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import importlib
 import json
+import pkgutil
+import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+import onnx
 import pytest
 import yaml
+from onnx import helper
 
 from foundation.bundle import Bundle
 from foundation.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, ConfigError
+from model_workshop import commands
 from model_workshop.__main__ import main
 from model_workshop.datasets import read_split, split_digest
 from model_workshop.gating.errors import BelowFloorError
 from model_workshop.gating.gate import read_gate, write_admitted
-from tests.support.bundles import make_bundle
+from tests.support.bundles import grid_model, make_bundle
 from tests.support.datasets import write_split
 from tests.support.graphs import family_model, replace_model
 
@@ -133,6 +142,33 @@ def test_outputs_that_are_no_numbers_are_refused(
     assert "not finite numbers" in capsys.readouterr().err
 
 
+def test_a_model_that_fails_on_one_image_is_refused(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its other figures may be fine: what it does on the next such image nobody knows."""
+    model = onnx.load_from_string(grid_model())
+    for node in model.graph.node:
+        node.output[:] = ["raw" if name == "heatmap" else name for name in node.output]
+    # 0 / 0 where the image is black.
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["planes"], ["brightest"], axes=[1, 2, 3]),
+            helper.make_node("Div", ["brightest", "brightest"], ["one"]),
+            helper.make_node("Mul", ["raw", "one"], ["heatmap"]),
+        ]
+    )
+    replace_model(make_bundle(), model.SerializeToString()).write(tmp_path / "bundle")
+    split = tmp_path / "test"
+    shutil.copytree(place.split, split)
+    cv2.imwrite(str(split / "images" / "003.png"), np.zeros((64, 64, 3), np.uint8))
+    floors = place.floors(floors_points={"judged_by": "point", "overall": {"ap50": 10}})
+    status = main(["gate", str(tmp_path / "bundle"), str(split), "--floors", str(floors)])
+    assert status == EXIT_FAILURE
+    captured = capsys.readouterr()
+    assert "MISSED" not in captured.out
+    assert "the model fails on 1 of 12 images (id 3)" in captured.err
+
+
 # --- what makes a bundle goes through it ----------------------------------------------------------
 
 
@@ -142,6 +178,22 @@ def test_nothing_below_a_floor_is_written(place: Workplace, tmp_path: Path) -> N
     with pytest.raises(BelowFloorError, match="overall: ap50"):
         write_admitted(Bundle.open(place.worse), tmp_path / "bundle", gate)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_that_writes_a_bundle_has_a_gate() -> None:
+    """A way around the floors would be taken."""
+    writing, gated = set(), set()
+    for found in pkgutil.iter_modules(commands.__path__):
+        command = importlib.import_module(f"{commands.__name__}.{found.name}")
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        described = parser.format_help()
+        if "bundle to write" in described:
+            writing.add(found.name)
+        if "--floors-split" in described:
+            gated.add(found.name)
+    assert {"quantize", "calibrate", "bundle", "train"} <= writing
+    assert writing <= gated
 
 
 def test_what_passes_carries_its_judgement(place: Workplace, tmp_path: Path) -> None:

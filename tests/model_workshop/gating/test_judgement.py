@@ -172,7 +172,7 @@ def test_images_on_which_the_model_fails_refuse_it() -> None:
     failing = evaluation(figures(around(0.9), {}, failed_images=tuple(range(1, 8))))
     limits = {"judged_by": "point", "overall": {"ap50_95": 30}}
     judgement = judge(failing, floors(floors_points=limits))
-    assert judgement.reasons == ("the model fails on 7 images (ids 1, 2, 3, 4, 5, ...)",)
+    assert judgement.reasons == ("the model fails on 7 of 50 images (id 1, 2, 3, 4, 5, ...)",)
 
 
 @pytest.mark.parametrize(
