@@ -21,21 +21,36 @@ def test_inspect_prints_what_a_bundle_says(
         assert fact in printed
 
 
-def test_evaluate_prints_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line of COCO figures, one of the best threshold, one a class."""
+def test_evaluate_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two bundles side by side: tables in the terminal, all figures in JSON, a page in HTML."""
     pytest.importorskip("pycocotools", reason="pycocotools is in the extra 'workshop'")
-    bundle = write_bundle(tmp_path / "bundle")
-    split = write_split(tmp_path / "val", width=64, height=64, side=16)
-    assert main(["evaluate", str(bundle), str(split)]) == EXIT_OK
+    bundles = [str(write_bundle(tmp_path / name, name=name)) for name in ("first", "second")]
+    split = str(write_split(tmp_path / "val", width=64, height=64, side=16))
+    page, figures = tmp_path / "page.html", tmp_path / "figures.json"
+    files = ["--json", str(figures), "--html", str(page)]
+    assert main(["evaluate", *bundles, split, *files, "--cut", "size=10,20"]) == EXIT_OK
     printed = capsys.readouterr().out
-    assert "mAP50-95" in printed
-    assert printed.count("\n  AP50 ") == 3
+    for words in ("AP50-95", "first", "second", "against the first", "10 to 20 px", "class blue"):
+        assert words in printed
+    assert "hardcase-evaluation/1" in figures.read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("cut", ["size", "size=big", "weight=3", "size=8,5", "size="])
+def test_cut_that_makes_no_sense_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cut: str
+) -> None:
+    """The dimensions there are and an example are in the message."""
+    assert main(["evaluate", "bundle", str(tmp_path), "--cut", cut]) == EXIT_CONFIG
+    message = capsys.readouterr().err
+    assert f"--cut {cut} is not understood" in message
+    assert "--cut size=5,6.5,8" in message
 
 
 def test_quantize_writes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The result opens, and the reader is told that calibration was reset."""
     bundle = write_bundle(tmp_path / "bundle")
-    images = write_split(tmp_path / "val", width=64, height=64) / "images"
+    images = write_split(tmp_path / "val", images=16, width=64, height=64) / "images"
     out = tmp_path / "int8"
     assert main(["quantize", str(bundle), "--images", str(images), "--out", str(out)]) == EXIT_OK
     assert "calibration was reset" in capsys.readouterr().out
