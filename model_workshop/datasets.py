@@ -9,8 +9,6 @@ a digest over the bytes of its annotations and images, which `sha256sum` compute
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +21,9 @@ import numpy.typing as npt
 from foundation.errors import ConfigError
 from foundation.frames import Boxes, ClassIds, Pixels
 from foundation.manifest import BundleInfo
+from model_workshop.coco_files import LAYOUT, check_annotation, read_document
 
-_LAYOUT = "A split is a directory with images/ and instances.json (COCO detection format)"
 _NAMED_MAX = 3
-_FIELDS: dict[str, dict[str, type]] = {
-    "categories": {"id": int, "name": str},
-    "images": {"id": int, "file_name": str, "width": int, "height": int},
-    "annotations": {"image_id": int, "category_id": int, "bbox": list},
-}
-"""What is read from each kind of entry."""
-_KINDS = {int: "a whole number", str: "text", list: "a list"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +107,13 @@ def read_split(directory: Path, *, images_max: int | None = None) -> Split:
         ConfigError: something is missing, malformed or contradictory; the message names it.
     """
     path = directory / "instances.json"
-    document = _read_document(path)
+    document = read_document(path)
     categories = sorted(document["categories"], key=lambda category: category["id"])
     index_of = {category["id"]: index for index, category in enumerate(categories)}
     images = {image["id"]: image for image in document["images"]}
     found: dict[int, list[tuple[list[float], int]]] = {image_id: [] for image_id in images}
     for annotation in document["annotations"]:
-        _check_annotation(annotation, path, images, index_of)
+        check_annotation(annotation, path, images, index_of)
         if not annotation.get("iscrowd", 0):
             found[annotation["image_id"]].append(
                 (annotation["bbox"], index_of[annotation["category_id"]])
@@ -189,15 +180,18 @@ def check_disjoint(*splits: Split) -> None:
 
 
 def check_unseen(info: BundleInfo, split: Split) -> None:
-    """Compares a split with the one that a bundle's model card says it was trained on.
+    """Compares a split with those that a bundle's model card says it was trained on.
+
+    They are named `train`, and `train-2` and so on where there are several.
 
     Raises:
-        ConfigError: they are the same, so that its figures there would flatter the model.
+        ConfigError: it is one of them, so that its figures there would flatter the model.
     """
-    trained_on = info.model_card.dataset_digests.get("train")
-    if trained_on is not None and split_digest(split) == trained_on:
+    digests = info.model_card.dataset_digests
+    trained_on = {digests[part] for part in digests if part.partition("-")[0] == "train"}
+    if trained_on and (digest := split_digest(split)) in trained_on:
         raise ConfigError(
-            f"{info.name} was trained on {split.directory} (digest {trained_on[:12]}), where it is "
+            f"{info.name} was trained on {split.directory} (digest {digest[:12]}), where it is "
             "better than anywhere else",
             remedy="Give a held-out split",
         )
@@ -211,86 +205,6 @@ def _file_digest(path: Path) -> str:
         raise ConfigError(f"{path} cannot be read: {error}", remedy="Restore it") from error
 
 
-def _read_document(path: Path) -> dict[str, Any]:
-    """The file's entries, every one with the fields that are read from it and an id of its own."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist", remedy=_LAYOUT) from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error}", remedy=_LAYOUT) from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ConfigError(
-            f"{path} is not JSON, or not all of it ({error})", remedy="Export the dataset anew"
-        ) from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path} is not a COCO file", remedy=_LAYOUT)
-    for key, fields in _FIELDS.items():
-        entries = document.get(key)
-        if not isinstance(entries, list):
-            raise ConfigError(f"{path} has no list '{key}'", remedy=_LAYOUT)
-        for position, entry in enumerate(entries):
-            _check_fields(entry, f"{path}: {key}[{position}]", fields)
-    for key, name in (("images", "file_name"), ("categories", "name")):
-        if not document[key]:
-            raise ConfigError(f"{path} lists no {key}", remedy=_LAYOUT)
-        for field in ("id", name):
-            _check_unique([entry[field] for entry in document[key]], f"{path}: two {key}", field)
-    return document
-
-
-def _check_fields(entry: Any, place: str, fields: dict[str, type]) -> None:
-    for field, kind in fields.items():
-        value = entry.get(field) if isinstance(entry, dict) else None
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ConfigError(
-                f"{place} has no {field!r} that is {_KINDS[kind]}", remedy="Export the dataset anew"
-            )
-
-
-def _check_unique(values: list[Any], place: str, field: str) -> None:
-    seen: set[Any] = set()
-    for value in values:
-        if value in seen:
-            raise ConfigError(
-                f"{place} have the {field} {value!r}", remedy="List each once, with its own id"
-            )
-        seen.add(value)
-
-
-def _check_annotation(
-    annotation: dict[str, Any],
-    path: Path,
-    images: dict[int, dict[str, Any]],
-    categories: dict[int, int],
-) -> None:
-    name = f"annotation {annotation.get('id', '?')} in {path}"
-    image = images.get(annotation["image_id"])
-    if image is None:
-        raise ConfigError(
-            f"{name} belongs to image {annotation['image_id']}, which is not listed",
-            remedy="List the image, or remove the annotation",
-        )
-    if annotation["category_id"] not in categories:
-        raise ConfigError(
-            f"{name} has the unknown category {annotation['category_id']}",
-            remedy="List the category, or remove the annotation",
-        )
-    box = annotation["bbox"]
-    numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in box)
-    if len(box) != 4 or not numbers or min(box[2:]) <= 0:
-        raise ConfigError(
-            f"{name} has the box {box}", remedy="A box is [x, y, width, height] with positive sides"
-        )
-    x, y, width, height = box
-    if x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0:
-        raise ConfigError(
-            f"{name} has a box outside {image['file_name']}: {box} of "
-            f"{image['width']}x{image['height']}",
-            remedy="Remove the annotation, or correct it",
-        )
-
-
 def _picture(
     image: dict[str, Any], directory: Path, found: list[tuple[list[float], int]]
 ) -> Picture:
@@ -301,7 +215,7 @@ def _picture(
         raise ConfigError(
             f"{directory / 'instances.json'} lists {name} of {width}x{height}, which is no image "
             "within the split",
-            remedy=_LAYOUT,
+            remedy=LAYOUT,
         )
     if not path.is_file():
         raise ConfigError(

@@ -32,12 +32,13 @@ pytest.importorskip("pycocotools", reason="pycocotools is in the extra 'workshop
 
 @dataclasses.dataclass(frozen=True)
 class Workplace:
-    """A folder with a bundle, a worse one, and a split to measure both on."""
+    """A folder with a bundle, a worse one, a split to measure both on, and another."""
 
     folder: Path
     good: Path
     worse: Path
     split: Path
+    other: Path
 
     def floors(self, name: str = "floors", **changes: Any) -> Path:
         """Writes a floors file that the good bundle holds, changed as asked."""
@@ -60,7 +61,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     sound.write(folder / "good")
     replace_model(sound, family_model(box_side=12.0)).write(folder / "worse")
     split = write_split(folder / "test", images=12, width=64, height=64, side=20)
-    return Workplace(folder, folder / "good", folder / "worse", split)
+    other = write_split(folder / "val", images=12, width=64, height=64, side=20, seed=1)
+    return Workplace(folder, folder / "good", folder / "worse", split, other)
 
 
 def test_a_good_bundle_passes(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,11 +121,12 @@ def test_a_misspelt_class_is_found_before_measuring(place: Workplace) -> None:
         read_gate(place.floors(floors_points=limits), place.split)
 
 
-def test_the_training_split_is_refused(place: Workplace) -> None:
+@pytest.mark.parametrize("part", ["train", "train-2"])
+def test_the_training_split_is_refused(place: Workplace, part: str) -> None:
     """A model is at its best where it learned."""
     digest = split_digest(read_split(place.split))
     bundle = Bundle.open(place.good)
-    card = bundle.info.model_card.model_copy(update={"dataset_digests": {"train": digest}})
+    card = bundle.info.model_card.model_copy(update={"dataset_digests": {part: digest}})
     info = bundle.info.model_copy(update={"model_card": card})
     gate = read_gate(place.floors(), place.split)
     with pytest.raises(ConfigError, match=r"squares was trained on .*test"):
@@ -178,6 +181,28 @@ def test_nothing_below_a_floor_is_written(place: Workplace, tmp_path: Path) -> N
     with pytest.raises(BelowFloorError, match="overall: ap50"):
         write_admitted(Bundle.open(place.worse), tmp_path / "bundle", gate)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["calibrate", "bundle"])
+def test_a_refused_model_leaves_nothing(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """From the command line, whatever made it."""
+    out = tmp_path / "out" / "bundle"
+    info = tmp_path / "info.yaml"
+    manifest = make_bundle().info.model_dump(mode="json", exclude={"model_card"})
+    info.write_text(json.dumps(manifest), encoding="utf-8")
+    inputs = {
+        "calibrate": [str(place.worse), str(place.other)],
+        "bundle": [
+            *(str(place.worse / "model.onnx"), str(info)),
+            *("--smoke", str(place.worse / "smoke" / "input.png")),
+        ],
+    }
+    floors = ["--floors", str(place.floors()), "--floors-split", str(place.split)]
+    assert main([command, *inputs[command], "--out", str(out), *floors]) == EXIT_FAILURE
+    assert "overall: ap50" in capsys.readouterr().err
+    assert not out.parent.exists()
 
 
 def test_every_command_that_writes_a_bundle_has_a_gate() -> None:
