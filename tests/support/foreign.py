@@ -7,6 +7,7 @@ or 2 in a box of 24 pixels around the cell's centre; `painted` and `EXPECTED` ar
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from foundation.bundle import Bundle
 from foundation.frames import Pixels
 from foundation.manifest import InputContract
+from model_workshop.importing.families import import_model
+from model_workshop.importing.inputs import Size
 from model_workshop.importing.layouts import Family
 from model_workshop.importing.preparations import CONVENTIONS, Preparation
 from tests.support.bundles import LABELS, paint_square
@@ -84,6 +88,30 @@ def foreign_model(
         graph.make_ends_half()
     onnx.checker.check_model(model)
     return model
+
+
+def import_proto(
+    model: onnx.ModelProto,
+    folder: Path,
+    *,
+    family: Family | None = None,
+    labels: tuple[str, ...] | None = LABELS,
+    preparation: Preparation | None = None,
+    size: Size | None = None,
+) -> Bundle:
+    """Saves a model and imports it."""
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return import_model(
+        path,
+        family,
+        labels,
+        name="m",
+        license_name="unknown",
+        smoke_pixels=painted(),
+        preparation=preparation,
+        size=size,
+    )
 
 
 class _Extension:
