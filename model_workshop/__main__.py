@@ -14,6 +14,7 @@ _EXIT_INTERRUPTED = 130
 
 _EXTRAS = {
     "torch": "train",
+    "torch_pruning": "train",
     "jinja2": "workshop",
     "onnx": "workshop",
     "pycocotools": "workshop",
@@ -24,6 +25,9 @@ _EXTRAS = {
 _COMMANDS = {
     "import": "import_",
     "train": "train",
+    "distil": "distil",
+    "prune": "prune",
+    "finetune": "finetune",
     "quantize": "quantize",
     "evaluate": "evaluate",
     "gate": "gate",
@@ -70,8 +74,8 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_CONFIG
-    except KeyboardInterrupt:
-        print("model-workshop: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"model-workshop: {str(error) or 'interrupted'}", file=sys.stderr)
         return _EXIT_INTERRUPTED
     return EXIT_OK
 

@@ -83,12 +83,19 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     try:
         # Tensors, numbers and strings only: a checkpoint cannot carry code.
         state: State = torch.load(path, map_location="cpu", weights_only=True)
+        # Runs of before there was fine-tuning lack these.
+        state.setdefault("folded", False)
+        state.setdefault("facts", {})
         shape = NetShape(**state["shape"])
         return Checkpoint(
-            shape,
-            state.get("folded", False),
-            *(state[name] for name in ("net", "average", "optimizer", "step", "spent_s")),
-            facts=state.get("facts", {}),
+            shape=shape,
+            folded=state["folded"],
+            net=state["net"],
+            average=state["average"],
+            optimizer=state["optimizer"],
+            step=state["step"],
+            spent_s=state["spent_s"],
+            facts=state["facts"],
         )
     except (KeyError, TypeError, EOFError, RuntimeError, ValueError, OSError) as error:
         raise ConfigError(

@@ -10,96 +10,38 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import nn
 
 from foundation.errors import ConfigError
-from model_workshop.training.checkpoints import Checkpoint, State, read_checkpoint
+from model_workshop.training.checkpoints import Checkpoint, read_checkpoint
 from model_workshop.training.interruption import Interruption
 from model_workshop.training.journal import Journal
-from model_workshop.training.nets import STRIDE, GridDetector
-from model_workshop.training.objectives import box_loss, focal_loss, grid_targets, imitation_loss
-from model_workshop.training.sampling import Sampler
+from model_workshop.training.lessons import (
+    Batch,
+    Lesson,
+    Losses,
+    TrainingPlan,
+    draw_batch,
+    losses_of,
+)
+from model_workshop.training.nets import GridDetector
 
-Batch = tuple[Tensor, ...]
-Figures = dict[str, float]
-
-STRETCH_STEPS = 100
-"""Steps between two lines of the log, each with a checkpoint."""
-
-VALIDATION_STRETCHES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """How a net is trained.
-
-    Attributes:
-        steps: budget in steps of one batch; the same weights on the same machine.
-        minutes: budget in wall-clock time; how many steps that is depends on the machine. Whichever
-            budget ends first decides, and the learning rate follows the share that is used.
-        batch_size: samples per step.
-        learning_rate: peak of the one-cycle schedule.
-        weight_decay: AdamW's, on convolution kernels only.
-        box_share: weight of the box loss against the heat-map loss.
-        average_decay: of the running average of the weights, reached after a warm-up.
-        threads: torch's threads.
-        seed: of the weights' start and of the samples.
-    """
-
-    steps: int | None = None
-    minutes: float | None = None
-    batch_size: int = 16
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    box_share: float = 0.5
-    average_decay: float = 0.999
-    threads: int = 1
-    seed: int = 20261120
-
-    def progress(self, step: int, spent_s: float) -> float:
-        """Share of the budget that is used, in 0..1."""
-        by_steps = step / self.steps if self.steps else 0.0
-        by_time = spent_s / (60 * self.minutes) if self.minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What a net is trained for.
-
-    Attributes:
-        sampler: draws what it sees.
-        validate: judges the averaged net every so often; figures for the log.
-        prepare: changes how a net computes, not what it holds, for example by rounding.
-        facts: to be kept in the checkpoint.
-        imitation_share: weight of what a teacher says, where the sampler gives its opinion.
-        temperature: softens both heat-maps before they are compared.
-    """
-
-    sampler: Sampler
-    validate: Callable[[GridDetector], Figures] = field(default=lambda _: {})
-    prepare: Callable[[GridDetector], None] = field(default=lambda _: None)
-    facts: State = field(default_factory=dict)
-    imitation_share: float = 1.0
-    temperature: float = 2.0
+_VALIDATION_STRETCHES = 5
 
 
 def train(net: GridDetector, lesson: Lesson, plan: TrainingPlan, folder: Path) -> GridDetector:
     """Trains a net, or goes on with the run that `folder` holds.
 
     Writes `checkpoint.pt` (whole state, replaced atomically), `log.jsonl` (one line every
-    `STRETCH_STEPS` steps) and `curve.svg`.
+    `plan.stretch` steps) and `curve.svg`.
 
     Args:
         net: where a new run starts.
@@ -171,16 +113,16 @@ class _Run:
             console=Console(stderr=True),
             transient=True,
         ) as bar:
-            task = bar.add_task(f"step {self._step}", total=1.0, completed=self._progress)
-            losses: list[tuple[float, float]] = []
+            task = bar.add_task(f"step {self._step}", total=1.0)
+            losses: list[list[float]] = []
             batches = self._batches(pool)
             while self._progress < 1.0 and not interrupted.asked:
                 started = time.monotonic()
                 losses.append(self._one_step(next(batches)))
                 self._spent_s += time.monotonic() - started
-                text = f"step {self._step}, loss {losses[-1][0]:.3f} + {losses[-1][1]:.3f}"
+                text = f"step {self._step}, loss {sum(losses[-1]):.3f}"
                 bar.update(task, completed=self._progress, description=text)
-                if self._step % STRETCH_STEPS == 0 or self._progress >= 1.0:
+                if self._step % self._plan.stretch == 0 or self._progress >= 1.0:
                     self._close_stretch(losses)
                     losses.clear()
         if self._progress < 1.0:
@@ -199,37 +141,15 @@ class _Run:
             yield drawn.result()
 
     def _draw(self, step: int) -> Batch:
-        random = np.random.default_rng((self._plan.seed, step))
-        drawn = [self._lesson.sampler.draw(random) for _ in range(self._plan.batch_size)]
-        height, width = drawn[0].pixels.shape[:2]
-        classes = self._net.shape.classes
-        targets = [
-            grid_targets(s.boxes, s.class_ids, classes, height // STRIDE, width // STRIDE)
-            for s in drawn
-        ]
-        stacked: list[npt.NDArray[Any]] = [np.stack(part) for part in zip(*targets, strict=True)]
-        opinions = [s.opinion for s in drawn if s.opinion is not None]
-        if opinions:
-            stacked.append(np.stack(opinions))
-        pixels = torch.from_numpy(np.stack([s.pixels for s in drawn])).permute(0, 3, 1, 2)
-        return pixels, *map(torch.from_numpy, stacked)
+        return draw_batch(self._lesson.sampler, self._net.shape, self._plan, step)
 
-    def _one_step(self, batch: Batch) -> tuple[float, float]:
+    def _one_step(self, batch: Batch) -> list[float]:
         self._net.train()
         rate = self._plan.learning_rate * one_cycle(self._progress)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        pixels, heatmap, boxes, weights, *opinion = (part.to(self._device) for part in batch)
-        image = pixels.float().div(255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self._device.type, dtype=torch.bfloat16):
-            logits, placement = self._net(image)
-        seen = focal_loss(logits.float(), heatmap)
-        placed = box_loss(placement.float(), boxes, weights)
-        loss = seen + self._plan.box_share * placed
-        if opinion:
-            objects = (heatmap == 1.0).sum()
-            imitated = imitation_loss(logits.float(), opinion[0], objects, self._lesson.temperature)
-            loss = loss + self._lesson.imitation_share * imitated
+        losses = losses_of(self._net, batch, self._plan)
+        loss = losses.total
         if not math.isfinite(loss.item()):
             raise ConfigError(
                 f"The loss is not a number after step {self._step}; {self._folder} keeps its last "
@@ -242,7 +162,7 @@ class _Run:
         self._optimizer.step()
         self._step += 1
         self._follow()
-        return seen.item(), placed.item()
+        return [part.item() for part in losses]
 
     def _follow(self) -> None:
         decay = min(self._plan.average_decay, (1 + self._step) / (10 + self._step))
@@ -252,17 +172,17 @@ class _Run:
             else:
                 self._average[name].copy_(value)
 
-    def _close_stretch(self, losses: list[tuple[float, float]]) -> None:
-        seen, placed = np.mean(losses, axis=0)
+    def _close_stretch(self, losses: list[list[float]]) -> None:
         line = {
             "step": self._step,
             "minutes": round(self._spent_s / 60, 2),
             "progress": round(self._progress, 4),
-            "heatmap_loss": round(float(seen), 4),
-            "box_loss": round(float(placed), 4),
+            "rate": round(self._plan.learning_rate * one_cycle(self._progress), 7),
         }
+        for name, value in zip(Losses._fields, np.mean(losses, axis=0), strict=True):
+            line[f"{name}_loss"] = round(float(value), 4)
         checkpoint = self.checkpoint()
-        if self._step % (STRETCH_STEPS * VALIDATION_STRETCHES) == 0 or self._progress >= 1.0:
+        if self._step % (self._plan.stretch * _VALIDATION_STRETCHES) == 0 or self._progress >= 1.0:
             net = checkpoint.averaged_net()
             self._lesson.prepare(net)
             line |= {k: round(v, 4) for k, v in self._lesson.validate(net).items()}

@@ -10,6 +10,7 @@ quantization scale, and boxes would swallow the scores (docs/models.md).
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 
@@ -43,6 +44,15 @@ class NetShape:
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     head: int
+
+    def scaled(self, share: float) -> NetShape:
+        """The shape with about this share of the channels, in multiples of 8 as kernels like."""
+
+        def channels(count: int) -> int:
+            return max(8, round(count * share / 8) * 8)
+
+        widths = tuple(channels(width) for width in self.widths)
+        return dataclasses.replace(self, stem=channels(self.stem), widths=widths)
 
 
 EDGE = NetShape(6, stem=24, stem_depth=1, widths=(48, 64, 128), depths=(2, 3, 5), head=1)

@@ -121,7 +121,7 @@ class CropSampler:
         random: np.random.Generator,
         *,
         quiet_share: float = 0.3,
-        quiet_places: dict[int, Boxes] | None = None,
+        quiet_places: Sequence[Boxes] = (),
         quality: int = 80,
     ) -> None:
         """Cuts all windows once, with a rim that leaves room for jitter.
@@ -131,7 +131,7 @@ class CropSampler:
             side: side of a sample in native pixels.
             random: decides the windows without objects.
             quiet_share: share of samples that are centred on no object.
-            quiet_places: boxes (N, 4) by image id where a smaller model saw what is not there;
+            quiet_places: boxes (N, 4) of each picture where a smaller model saw what is not there;
                 random places fill up what is missing.
             quality: WebP quality of the uplink.
         """
@@ -141,11 +141,11 @@ class CropSampler:
         self._loud: list[Sample] = []
         self._quiet: list[Sample] = []
         rim = side + side // 4
-        for picture in pictures:
+        for index, picture in enumerate(pictures):
             whole = Sample(picture.read(), picture.boxes, picture.class_ids)
             for box in picture.boxes:
                 self._loud.append(_window_around(whole, box, rim))
-            places = list((quiet_places or {}).get(picture.image_id, np.zeros((0, 4), np.float32)))
+            places = list(quiet_places[index]) if quiet_places else []
             while len(places) < _QUIET_PLACES:
                 x, y = random.integers(picture.width), random.integers(picture.height)
                 places.append(np.array([x, y, x, y], np.float32))

@@ -23,7 +23,7 @@ from foundation.detector import Detector
 from foundation.errors import ConfigError
 from foundation.geometry import Letterbox, LetterboxSpec, Placement
 from foundation.manifest import GridOutputs
-from model_workshop.datasets import Picture
+from model_workshop.datasets import Picture, Split, split_digest
 from model_workshop.training.nets import STRIDE
 
 _LEVELS_PER_LOGIT = 12.0
@@ -51,17 +51,21 @@ class Opinions:
     """A teacher's answers about pictures, for windows of the student's input."""
 
     def __init__(
-        self, levels: Levels, teacher: Bundle, pictures: Sequence[Picture], student: Letterbox
+        self,
+        levels: Sequence[Levels],
+        teacher: Bundle,
+        pictures: Sequence[Picture],
+        student: Letterbox,
     ) -> None:
         """Remembers how both letterboxes lie over each picture.
 
         Args:
-            levels: (N, classes, rows, columns) as `ask` gives them, one row a picture.
+            levels: as `ask` gives them; together one row a picture.
             teacher: who answered.
             pictures: what was asked about.
             student: letterbox of the student's input.
         """
-        self._levels = levels
+        self._levels = [row for part in levels for row in part]
         own = _letterbox(teacher)
         stride = _grid(teacher).stride
         self._axes: list[tuple[_Axis, _Axis]] = []
@@ -77,7 +81,8 @@ class Opinions:
             (classes, height / 4, width / 4) float32 logits.
         """
         across, down = self._axes[index]
-        classes, rows, columns = self._levels.shape[1:]
+        levels = self._levels[index]
+        classes, rows, columns = levels.shape
         column = across.cells(columns, x)
         row = down.cells(rows, y)
         wide, high = width // STRIDE, height // STRIDE
@@ -85,9 +90,7 @@ class Opinions:
         chosen_y = np.flatnonzero((row >= 0) & (row < high))
         out = np.full((classes, high, wide), _COLD_LEVEL, np.uint8)
         if len(chosen_x) and len(chosen_y):
-            part = self._levels[
-                index, :, chosen_y[0] : chosen_y[-1] + 1, chosen_x[0] : chosen_x[-1] + 1
-            ]
+            part = levels[:, chosen_y[0] : chosen_y[-1] + 1, chosen_x[0] : chosen_x[-1] + 1]
             firsts_y, at_y = np.unique(row[chosen_y], return_index=True)
             firsts_x, at_x = np.unique(column[chosen_x], return_index=True)
             pooled = np.maximum.reduceat(np.maximum.reduceat(part, at_y, axis=1), at_x, axis=2)
@@ -131,6 +134,34 @@ def ask(teacher: Bundle, pictures: Sequence[Picture], path: Path) -> Levels:
             remedy="Remove it, so that the teacher is asked anew",
         )
     return kept
+
+
+def ask_all(teacher: Bundle, splits: Sequence[Split], folder: Path, student: Letterbox) -> Opinions:
+    """A teacher's answers about several splits, kept in files of a folder.
+
+    Args:
+        teacher: of the grid family.
+        splits: what it is asked about.
+        folder: holds one file for each split, named by the digests of teacher and split.
+        student: letterbox of the student's input.
+
+    Raises:
+        ConfigError: see `ask`; the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error}", remedy="Choose another") from error
+    levels = [
+        ask(
+            teacher,
+            split.pictures,
+            folder / f"{teacher.digest[:12]}-{split_digest(split)[:12]}.npy",
+        )
+        for split in splits
+    ]
+    pictures = [picture for split in splits for picture in split.pictures]
+    return Opinions(levels, teacher, pictures, student)
 
 
 def _grid(teacher: Bundle) -> GridOutputs:

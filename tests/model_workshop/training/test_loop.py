@@ -18,7 +18,9 @@ from model_workshop.evaluation.coco import evaluate  # noqa: E402
 from model_workshop.quantization.static import quantize_model  # noqa: E402
 from model_workshop.training import export  # noqa: E402
 from model_workshop.training.checkpoints import trained_checkpoint  # noqa: E402
-from model_workshop.training.loop import STRETCH_STEPS, Lesson, TrainingPlan, train  # noqa: E402
+from model_workshop.training.finishing import finish  # noqa: E402
+from model_workshop.training.lessons import Lesson, TrainingPlan  # noqa: E402
+from model_workshop.training.loop import train  # noqa: E402
 from model_workshop.training.nets import (  # noqa: E402
     CLOUD,
     EDGE,
@@ -28,8 +30,14 @@ from model_workshop.training.nets import (  # noqa: E402
     parameter_count,
 )
 from model_workshop.training.objectives import box_loss, focal_loss, grid_targets  # noqa: E402
-from model_workshop.training.recipe import Recipe, cloud_recipe, edge_recipe, finish, train_recipe  # noqa: E402
+from model_workshop.training.recipe import (  # noqa: E402
+    Material,
+    Recipe,
+    cloud_recipe,
+    edge_recipe,
+)
 from model_workshop.training.sampling import FrameSampler, Sample, Sampler  # noqa: E402
+from model_workshop.training.stages import train_stage  # noqa: E402
 from tests.support.datasets import write_dataset  # noqa: E402
 
 TINY = NetShape(3, stem=8, stem_depth=1, widths=(16, 16), depths=(1, 1), head=1)
@@ -159,12 +167,12 @@ def _start() -> GridDetector:
 def test_interrupted_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     """A run that is cut goes on from its last checkpoint as if it had not been."""
     sampler = _sampler(tmp_path / "data")
-    plan = dataclasses.replace(PLAN, steps=STRETCH_STEPS + 10, batch_size=2)
+    plan = dataclasses.replace(PLAN, steps=12, batch_size=2, stretch=5)
     expected = train(_start(), Lesson(sampler), plan, tmp_path / "whole")
-    cut = Lesson(_CutSampler(sampler, 2 * STRETCH_STEPS + 8))
+    cut = Lesson(_CutSampler(sampler, 2 * 7))
     with pytest.raises(_PowerCutError):
         train(_start(), cut, plan, tmp_path / "cut")
-    assert trained_checkpoint(tmp_path / "cut").step == STRETCH_STEPS
+    assert trained_checkpoint(tmp_path / "cut").step == 5
     resumed = train(_start(), Lesson(sampler), plan, tmp_path / "cut")
     for name, value in expected.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -174,10 +182,12 @@ def test_folder_of_another_shape_is_refused(tmp_path: Path) -> None:
     """Resuming with other widths is a mistake that must not silently start anew."""
     dataset = write_dataset(tmp_path / "data")
     recipe = _small(edge_recipe(PLAN))
-    train_recipe(recipe, dataset, tmp_path / "work")
+    train_stage(recipe, Material.read([dataset]), tmp_path / "work")
     other = dataclasses.replace(recipe, shape=dataclasses.replace(TINY, head=2))
     with pytest.raises(ConfigError, match="another shape"):
-        train_recipe(other, dataset, tmp_path / "work")
+        train(
+            GridDetector(other.shape), Lesson(_sampler(tmp_path / "more")), PLAN, tmp_path / "work"
+        )
     with pytest.raises(ConfigError, match="Train first"):
         trained_checkpoint(tmp_path / "nowhere")
 
@@ -187,13 +197,13 @@ def test_recipes_make_a_pair_of_bundles(tmp_path: Path) -> None:
     """Both kinds train, export, calibrate and pass their own smoke test from a file."""
     dataset = write_dataset(tmp_path / "data", images=12)
     plan = dataclasses.replace(PLAN, steps=160)
-    bundles: dict[str, Bundle] = {}
+    material, bundles = Material.read([dataset]), dict[str, Bundle]()
     for recipe in (_small(edge_recipe(plan)), _small(cloud_recipe(plan))):
         if recipe.name.startswith("cloud"):
             recipe = dataclasses.replace(recipe, width=96, height=96)  # noqa: PLW2901
         folder, proposer = tmp_path / recipe.name, bundles.get("edge-reference")
-        train_recipe(recipe, dataset, folder, proposer=proposer)
-        finish(recipe, dataset, folder, proposer=proposer).write(tmp_path / "out" / recipe.name)
+        train_stage(recipe, material, folder, proposer=proposer)
+        finish(recipe, material, folder, proposer=proposer).write(tmp_path / "out" / recipe.name)
         bundles[recipe.name] = Bundle.open(tmp_path / "out" / recipe.name)
         Detector.open(bundles[recipe.name]).check_smoke()
     edge, cloud = bundles["edge-reference"], bundles["cloud-reference"]
