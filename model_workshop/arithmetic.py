@@ -99,6 +99,8 @@ def _is_integer(
 ) -> bool:
     if node.op_type in _INTEGER_PRODUCTS or node.op_type.startswith("QLinear"):
         return True
+    if node.op_type in _PRODUCTS and node.input[1] in constants:
+        return False  # float weights
     before = {producers.get(name, "input") for name in node.input if name and name not in constants}
     wanted = {"DequantizeLinear"} | (_PRODUCTS if node.op_type in _FUSED else set())
     if not before or not before <= wanted:
