@@ -37,6 +37,3 @@ def _nearest_folder(path: Path) -> Path:
         if os.path.lexists(folder):
             return folder
     return Path("/")
-
-
-refuse_existing = check_output
