@@ -177,6 +177,13 @@ def test_a_model_that_puts_out_no_numbers_fails_the_image(model: bytes) -> None:
     assert caught.value.remedy
 
 
+def test_smoke_fails_on_a_model_that_puts_out_no_numbers() -> None:
+    """A service refuses to start on it, instead of dropping every frame."""
+    broken = replace_model(make_bundle(), family_model(score_bias=float("nan")))
+    with pytest.raises(IntegrityError, match=r"smoke test failed: .* not finite"):
+        Detector.open(broken).check_smoke()
+
+
 def test_smoke_passes_on_what_it_was_made_with() -> None:
     """A sound bundle proves itself."""
     Detector.open(make_bundle()).check_smoke()
