@@ -74,6 +74,14 @@ def test_card_says_what_it_was_made_from(quantized: QuantizedBundle) -> None:
     assert quantized.bundle.calibration.knots
 
 
+def test_the_same_inputs_give_the_same_bytes(split: Path) -> None:
+    """Nothing that the clock says gets into a bundle."""
+    digests = {
+        quantize_bundle(make_bundle(), Request(split / "images")).bundle.digest for _ in range(2)
+    }
+    assert len(digests) == 1
+
+
 def test_calibration_of_the_float_model_is_not_taken_over(split: Path) -> None:
     """What was fitted on float outputs does not pass for fitted on INT8 ones."""
     floating = make_bundle()
