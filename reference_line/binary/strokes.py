@@ -29,6 +29,8 @@ _RAY: Final = np.arange(1.0, 90.0, 0.5)
 _CORNER_WINDOW_PX: Final = 15
 _CORNER_EXCESS: Final = 0.17
 _CORNER_SHARE: Final = 0.25
+_BROAD_SHARE: Final = 0.2
+_BROAD_ACROSS_MAX_PX: Final = 24.0
 
 Random = np.random.Generator
 Vector = NDArray[np.float64]
@@ -109,6 +111,18 @@ def _brush(rng: Random, mask: Mask, start: Vector, heading: float, length: float
         _scribble(rng, mask, start, heading, length)
     if rng.random() < 0.25:
         _fray(rng, mask)
+
+
+def _wipe(rng: Random, mask: Mask, start: Vector, heading: float, across: float) -> None:
+    """Wipe to and fro over all of a trace or gap that is ``across`` px wide, along it."""
+    along = heading + np.pi / 2
+    length = float(rng.uniform(2, 28))
+    for reach in (0.15, 0.5, 0.85):
+        begin = start + _unit(heading) * across * reach - _unit(along) * length / 2
+        begin += rng.normal(0, 1.5, 2)
+        radius = across / 4 + float(rng.uniform(0.5, 2.0))
+        path = _line(rng, begin, along, length * float(rng.uniform(0.8, 1.1)), 0.05)
+        _sweep(mask, path, radius, radius)
 
 
 def _scribble(rng: Random, mask: Mask, start: Vector, heading: float, length: float) -> None:
@@ -243,6 +257,7 @@ class Hand:
         rng = self._rng
         length = float(np.clip(np.exp(rng.normal(2.65, 0.6)), 3.0, 70.0))
         heading = float(rng.uniform(0, 2 * np.pi))
+        across: float | None = None
         if contact is not Contact.ISOLATED:
             slope = self._slopes[int(point[1]), int(point[0])] * (-1.0 if erases else 1.0)
             heading = float(np.arctan2(slope[1], slope[0]))
@@ -256,7 +271,11 @@ class Hand:
                 length = across + overshoot + float(rng.uniform(0, 6))
             point = point - _unit(heading) * overshoot
         canvas = np.zeros_like(self._copper)
-        _brush(rng, canvas, point, heading, length)
+        broad = across is not None and across < _BROAD_ACROSS_MAX_PX
+        if across is not None and broad and rng.random() < _BROAD_SHARE:
+            _wipe(rng, canvas, point, heading, across)
+        else:
+            _brush(rng, canvas, point, heading, length)
         x, y, w, h = cv2.boundingRect(canvas)
         side = canvas.shape[0]
         if w == 0 or min(x, y) < 4 or max(x + w, y + h) > side - 4:
