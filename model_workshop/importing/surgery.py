@@ -6,7 +6,7 @@ the exporter's, and the next exporter has others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ _COUNTING = {"NonMaxSuppression", "NonZero", "Unique", "Compress"}
 
 def lists_what_it_found(model: onnx.ModelProto) -> bool:
     """Whether a graph's number of detections may depend on the picture."""
-    return any(node.op_type in _COUNTING for node in model.graph.node)
+    return any(node.op_type in _COUNTING for node in _nodes(model.graph))
 
 
 def fix_input(model: onnx.ModelProto, name: str, shape: Iterable[int | None]) -> None:
@@ -179,6 +179,15 @@ def keep_outputs(
 def choose_outputs(model: onnx.ModelProto, names: Iterable[str]) -> None:
     """Makes tensors the graph's only outputs, of types and shapes that a run will tell."""
     _set_outputs(model.graph, dict.fromkeys(names, TensorProto.UNDEFINED))
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those in the bodies of loops and branches too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _nodes(body)
 
 
 def _append_values(graph: onnx.GraphProto, name: str, convention: Convention, axis: int) -> str:
