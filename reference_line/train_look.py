@@ -25,7 +25,8 @@ from model_workshop.assemble import RUNTIME_MIN, assemble
 from model_workshop.datasets import Split, read_split
 from model_workshop.outputs import check_output
 from model_workshop.training import export
-from model_workshop.training.loop import Lesson, TrainingPlan, train
+from model_workshop.training.lessons import Lesson, TrainingPlan
+from model_workshop.training.loop import train
 from model_workshop.training.nets import CLOUD, STRIDE, GridDetector
 from model_workshop.training.sampling import Sample, cut, mirror, turn
 from reference_line.binary.picture import PADDING_AFTER_PX, PADDING_BEFORE_PX
