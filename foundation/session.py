@@ -82,6 +82,7 @@ class BoundBuffers:
     ) -> None:
         self._session = session
         self._binding = binding
+        self._input_name = session.get_inputs()[0].name
         self.input = input_array
         self.outputs: Mapping[str, npt.NDArray[Any]] = outputs
 
@@ -92,6 +93,15 @@ class BoundBuffers:
             RejectedError: the runtime failed on this input.
         """
         try:
+            # A device takes its copy of the input when that is bound, not when the model runs.
+            self._binding.bind_input(
+                self._input_name,
+                "cpu",
+                0,
+                self.input.dtype,
+                self.input.shape,
+                self.input.ctypes.data,
+            )
             self._session.run_with_iobinding(self._binding)
         except _RUNTIME_ERRORS as error:
             raise RejectedError(
@@ -231,9 +241,6 @@ class ModelSession:
                     remedy="Export it so that the first axis of every output is the batch",
                 )
         binding = self._session.io_binding()
-        binding.bind_input(
-            self.input.name, "cpu", 0, input_array.dtype, shape, input_array.ctypes.data
-        )
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         return BoundBuffers(self._session, binding, input_array, outputs)
@@ -267,8 +274,10 @@ def _openvino_devices() -> tuple[Any, ...]:
 def _create(
     model: bytes, options: Any, providers: Sequence[str], threads: int
 ) -> onnxruntime.InferenceSession:
-    # OpenVINO has a pool of its own, which takes all cores unless it is told otherwise.
-    limits = {"load_config": json.dumps({"CPU": {"INFERENCE_NUM_THREADS": str(threads)}})}
+    # OpenVINO has a pool of its own, which takes all cores unless it is told otherwise, and it
+    # computes in bfloat16 where a processor can: outputs are to be those of the model.
+    wanted = {"INFERENCE_NUM_THREADS": str(threads), "INFERENCE_PRECISION_HINT": "f32"}
+    limits = {"load_config": json.dumps({"CPU": wanted})}
     if _OPENVINO in providers and _openvino_devices():
         options.add_provider_for_devices(list(_openvino_devices()[:1]), limits)
         return onnxruntime.InferenceSession(model, options)

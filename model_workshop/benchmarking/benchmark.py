@@ -8,6 +8,7 @@ kernels.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,8 +38,10 @@ from model_workshop.benchmarking.worker import Block, Worker, open_worker, profi
 
 CPU_SLACK = 1.25
 """A configuration may cost this many times the processor seconds of the thriftiest to be chosen."""
-TAIL_SLACK = 1.05
+TAIL_SLACK = 1.10
 """Tails no further apart than this are equal: the next benchmark may order them otherwise."""
+_TURNS_MIN = 10
+_TURN_RUNS_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,6 @@ class Wishes:
         reference: another bundle to time beside this one, on the plain configuration.
         images: directory of pictures to compare outputs on; None takes views of the smoke input.
         samples: runs timed of each configuration.
-        rounds: in how many turns.
         warm_up_runs: before the first turn.
         pin: whether to pin each process to as many cores as it has threads.
         sustain_minutes: how long to run the chosen one without a pause; 0 for not at all.
@@ -62,7 +64,6 @@ class Wishes:
     reference: Path | None = None
     images: Path | None = None
     samples: int = 1000
-    rounds: int = 20
     warm_up_runs: int = 50
     pin: bool = True
     sustain_minutes: int = 0
@@ -232,13 +233,14 @@ def _tail_s(measured: Measured) -> float:
 def time_in_turns(
     workers: Sequence[Worker], wishes: Wishes, report: Callable[[str], None]
 ) -> list[Latency]:
-    """Times every worker in turns, beginning each round with another one."""
+    """Times every worker in turns, beginning each with another one."""
     for worker in workers:
         worker.warm_up(wishes.warm_up_runs)
     blocks: list[list[Block]] = [[] for _ in workers]
-    sizes = [len(part) for part in np.array_split(np.arange(wishes.samples), wishes.rounds)]
-    for turn, runs in enumerate(size for size in sizes if size):
-        report(f"round {turn + 1} of {wishes.rounds}")
+    turns = max(_TURNS_MIN, math.ceil(wishes.samples / _TURN_RUNS_MAX))
+    parts = np.array_split(np.empty(wishes.samples), min(turns, wishes.samples))
+    for turn, runs in enumerate(map(len, parts)):
+        report(f"turn {turn + 1} of {len(parts)}")
         for step in range(len(workers)):
             position = (turn + step) % len(workers)
             blocks[position].append(workers[position].time(runs))

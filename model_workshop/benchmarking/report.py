@@ -11,7 +11,7 @@ from typing import Any
 from foundation.errors import ConfigError
 from foundation.tuning import Tuning
 from model_workshop.benchmarking.benchmark import CPU_SLACK, TAIL_SLACK, Benchmark, Measured
-from model_workshop.benchmarking.configurations import short_name
+from model_workshop.benchmarking.configurations import PLAIN, short_name
 from model_workshop.benchmarking.latency import PERCENTILES, Latency, samples_needed
 from model_workshop.benchmarking.operators import KernelCost
 from model_workshop.benchmarking.sustained import SLOWER_RATIO, Sustained
@@ -124,7 +124,8 @@ def write_json(document: dict[str, Any], path: Path) -> None:
 
 def _latency_lines(found: Benchmark) -> Iterator[str]:
     names = "".join(f"{name:>10}" for name in _NAMES)
-    yield f"{'ms per inference':24}{names}{'CPU ms':>10}{'ready ms':>10}{'peak MB':>9}  pinned to"
+    work = f"{'CPU ms':>10}{'ready ms':>10}{'peak MB':>9}"
+    yield f"{'ms per inference':24}{names}{work}{'off by':>10}  pinned to"
     for each in found.measured:
         yield _row(str(each.configuration), each)
     if found.reference is not None:
@@ -140,11 +141,12 @@ def _latency_lines(found: Benchmark) -> Iterator[str]:
             f"{name} takes {samples_needed(float(name[1:])):,}" for name in _NAMES if name in thin
         )
         yield f"(in brackets: too few samples to bear the percentile; {needed})"
+    yield f"(off by: largest difference from a score of {PLAIN}; lost: detections without a counterpart)"
     if found.reference is not None:
         name, reference = found.reference
         ratio = reference.latency.p50_s / found.measured[0].latency.p50_s
-        work = reference.latency.cpu_s / found.measured[0].latency.cpu_s
-        yield f"{ratio:.2f} times as fast as {name} ({work:.2f} by CPU time), both one thread"
+        by_work = reference.latency.cpu_s / found.measured[0].latency.cpu_s
+        yield f"{ratio:.2f} times as fast as {name} ({by_work:.2f} by CPU time), both one thread"
 
 
 def _row(name: str, each: Measured) -> str:
@@ -154,9 +156,13 @@ def _row(name: str, each: Measured) -> str:
         text = f"{1e3 * latency.at(percentile):.2f}"
         cells.append(f"{f'({text})' if percentile in latency.thin else text:>10}")
     pinned = ", ".join(map(str, each.cores)) or "nothing"
+    off = ""
+    if each.agreement is not None:
+        lost = each.agreement.missing
+        off = f"lost {lost}" if lost else f"{each.agreement.score_difference_max:.3f}"
     return (
         f"{name:24}{''.join(cells)}{1e3 * latency.cpu_s:>10.2f}{1e3 * each.ready_s:>10.0f}"
-        f"{each.peak_bytes / 1e6:>9.0f}  {pinned}"
+        f"{each.peak_bytes / 1e6:>9.0f}{off:>10}  {pinned}"
     )
 
 
@@ -172,7 +178,7 @@ def _coverage_lines(found: Benchmark) -> Iterator[str]:
 
 
 def _cost_line(cost: KernelCost) -> str:
-    name = cost.name or f"{cost.calls} kernels"
+    name = cost.name or f"{cost.calls} kernel{'s' * (cost.calls > 1)}"
     return (
         f"  {cost.share:>6.1%} {1e3 * cost.seconds:>8.3f} ms  {cost.op_type:<20} {cost.dtype:<14} "
         f"{name}"

@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", type=Path, help="another bundle to time beside, one thread")
     parser.add_argument("--images", type=Path, help="pictures on which outputs are compared")
     parser.add_argument("--samples", type=int, default=1000, help="runs of each configuration")
-    parser.add_argument("--rounds", type=int, default=20, help="turns that they are timed in")
     parser.add_argument("--warm-up", type=int, default=50, metavar="RUNS", help="runs before them")
     parser.add_argument("--no-pin", action="store_true", help="let the system place the threads")
     parser.add_argument(
@@ -57,7 +56,6 @@ def run(arguments: argparse.Namespace) -> None:
         reference=arguments.reference,
         images=arguments.images,
         samples=arguments.samples,
-        rounds=arguments.rounds,
         warm_up_runs=arguments.warm_up,
         pin=not arguments.no_pin,
         sustain_minutes=arguments.sustain_minutes,
@@ -80,7 +78,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _check_counts(arguments: argparse.Namespace) -> None:
-    for name, least in (("samples", 1), ("rounds", 1), ("warm_up", 0)):
+    for name, least in (("samples", 1), ("warm_up", 0)):
         if getattr(arguments, name) < least:
             raise ConfigError(
                 f"--{name.replace('_', '-')} is {getattr(arguments, name)}",

@@ -27,7 +27,7 @@ from tests.support.bundles import make_bundle, write_bundle
 from tests.support.graphs import family_model, replace_model
 
 HERE = {name.lower() for name in available_providers()}
-QUICK = Wishes(providers=["cpu"], threads=[1], samples=6, rounds=3, warm_up_runs=1)
+QUICK = Wishes(providers=["cpu"], threads=[1], samples=6, warm_up_runs=1)
 
 
 @pytest.fixture(scope="module")

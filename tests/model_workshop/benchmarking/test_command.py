@@ -29,7 +29,7 @@ def test_it_prints_and_writes_what_it_found(
     printed = capsys.readouterr()
     assert "Chosen: cpu x1" in printed.out
     assert "detector.tuning" in printed.out
-    assert "round 1 of" in printed.err
+    assert "turn 1 of 4" in printed.err
     assert read_tuning(tuning).intra_op_threads == 1
     assert figures.stat().st_size > 0
 
