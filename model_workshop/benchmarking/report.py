@@ -141,7 +141,7 @@ def _latency_lines(found: Benchmark) -> Iterator[str]:
             f"{name} takes {samples_needed(float(name[1:])):,}" for name in _NAMES if name in thin
         )
         yield f"(in brackets: too few samples to bear the percentile; {needed})"
-    yield f"(off by: largest difference from a score of {PLAIN}; lost: detections without a counterpart)"
+    yield f"(off by: largest difference from a score of {PLAIN}; lost: detections that one lacks)"
     if found.reference is not None:
         name, reference = found.reference
         ratio = reference.latency.p50_s / found.measured[0].latency.p50_s
