@@ -114,6 +114,7 @@ def _static(
     chosen = result.chosen
     all_int8 = bench.variant(chosen.calibrator, float_nodes=bench.torn)
     float_s, all_int8_s, chosen_s = compare_pace([bundle, all_int8, chosen.bundle])
+    worst = sorted(result.sensitivities, key=lambda entry: -entry.harm)[:_SENSITIVITIES_KEPT]
     report = QuantizationReport(
         mode=Mode.STATIC,
         size=Size(float_bytes=len(bundle.model), int8_bytes=len(chosen.bundle.model)),
@@ -135,9 +136,7 @@ def _static(
         ),
         kept_float=(*_torn_rows(bench), *_block_rows(result)),
         blocks=len(bench.blocks),
-        most_sensitive=tuple(
-            (entry.block.name, entry.harm) for entry in result.sensitivities[:_SENSITIVITIES_KEPT]
-        ),
+        most_sensitive=tuple((entry.block.name, entry.harm) for entry in worst),
     )
     return chosen.bundle, report
 

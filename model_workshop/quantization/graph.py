@@ -46,6 +46,11 @@ class Block:
         """The names of its nodes."""
         return {name for name, _ in self.members}
 
+    @property
+    def mixes(self) -> bool:
+        """Whether there are multiplications in it that integers make faster."""
+        return any(operator in MIXING for _, operator in self.members)
+
 
 def refuse_integers(model: onnx.ModelProto, name: str) -> None:
     """Checks that a model is still float.

@@ -109,17 +109,17 @@ def read_calibration_pictures(bundle: Bundle, directory: Path) -> CalibrationPic
             nothing in them: noise and blank frames give ranges that no real image has.
         IntegrityError: the float model fails on one.
     """
-    paths = _different(sorted(p for p in directory.glob("*") if p.suffix.lower() in _SUFFIXES))
+    every = sorted(p for p in directory.glob("*") if p.suffix.lower() in _SUFFIXES)
+    paths = _different([every[i] for i in _spread(len(every), IMAGES_MAX)])
     if len(paths) < IMAGES_MIN:
         raise ConfigError(
             f"{directory} holds {_counted(len(paths))}, too few to calibrate with "
             f"(at least {IMAGES_MIN}; copies do not count)",
             remedy=_REMEDY,
         )
-    chosen = [paths[i] for i in _spread(len(paths), IMAGES_MAX)]
     detector = Detector.open(bundle)
     blank, found = 0, []
-    for path in chosen:
+    for path in paths:
         pixels = read_picture(path)
         blank += bool(np.ptp(pixels.reshape(-1, 3), axis=0).max() == 0)
         try:
@@ -137,7 +137,7 @@ def read_calibration_pictures(bundle: Bundle, directory: Path) -> CalibrationPic
             f"{empty}: ranges from such images (noise, blank or foreign ones) fit no others",
             remedy=_REMEDY,
         )
-    return CalibrationPictures(directory, tuple(chosen), tuple(found), seen)
+    return CalibrationPictures(directory, tuple(paths), tuple(found), seen)
 
 
 def _counted(images: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from foundation.errors import IntegrityError
 from model_workshop.gating.errors import BelowFloorError
 from model_workshop.quantization.ranges import Calibrator
-from model_workshop.quantization.workbench import Sensitivity, Trial, Workbench, destroyed
+from model_workshop.quantization.workbench import Sensitivity, Trial, Workbench, split_destroyed
 
 AGREEMENT_MIN = 0.2
 """Below this little of the float model is left. Good versions agree by 0.6 and more, those whose
@@ -28,8 +28,8 @@ class SearchResult:
     Attributes:
         chosen: the version.
         trials: one of every calibrator, with the destroyed blocks float.
-        sensitivities: of all blocks, the most harmful first.
-        destroyed: how many of them stayed float from the start.
+        sensitivities: of all blocks: the destroyed ones, then the others, the most harmful first.
+        destroyed: how many are destroyed and stay float from the start.
         fallbacks: versions with more blocks float, in order; empty where none was needed.
     """
 
@@ -58,8 +58,8 @@ def search(
         IntegrityError: the best version has next to nothing in common with the float model.
     """
     say(f"measuring the sensitivity of {len(bench.blocks)} blocks, one at a time")
-    ordered = sorted(map(bench.sensitivity, bench.blocks), key=lambda entry: -entry.harm)
-    kept = len(destroyed(ordered))
+    destroyed, sound = split_destroyed([bench.sensitivity(block) for block in bench.blocks])
+    ordered, kept = [*destroyed, *sound], len(destroyed)
     say(f"{kept} of them are destroyed by INT8 and stay float; trying calibrators")
     blocks = [entry.block for entry in ordered]
     trials = tuple(bench.try_out(calibrator, blocks[:kept]) for calibrator in Calibrator)

@@ -36,6 +36,7 @@ _PROBES = 6
 _HARM_MIN = 0.1
 _HARM_MAX = 0.5
 _HARM_TIMES_MEDIAN = 4.0
+_TAIL_HARM_MAX = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,18 @@ class Workbench:
         return Sensitivity(block, 1.0 - agreed)
 
 
-def destroyed(sensitivities: Sequence[Sensitivity]) -> list[Sensitivity]:
-    """The blocks that 8 bits destroy: far more harmful alone than the model's blocks are."""
-    median = sorted(entry.harm for entry in sensitivities)[len(sensitivities) // 2]
+def split_destroyed(
+    sensitivities: Sequence[Sensitivity],
+) -> tuple[list[Sensitivity], list[Sensitivity]]:
+    """The blocks that 8 bits destroy and the others, both the most harmful first.
+
+    Destroyed is what harms far more alone than the model's blocks do. The tail has nothing to gain
+    from integers, and so is kept from any harm that can be told from none.
+    """
+    ordered = sorted(sensitivities, key=lambda entry: -entry.harm)
+    median = ordered[len(ordered) // 2].harm
     limit = min(max(_HARM_MIN, _HARM_TIMES_MEDIAN * median), _HARM_MAX)
-    return [entry for entry in sensitivities if entry.harm > limit]
+    groups: tuple[list[Sensitivity], list[Sensitivity]] = ([], [])
+    for entry in ordered:
+        groups[entry.harm <= (limit if entry.block.mixes else _TAIL_HARM_MAX)].append(entry)
+    return groups

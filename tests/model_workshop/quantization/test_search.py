@@ -10,19 +10,28 @@ from model_workshop.importing.families import Family, import_model
 from model_workshop.quantization.graph import Block
 from model_workshop.quantization.pictures import IMAGES_MIN, read_calibration_pictures
 from model_workshop.quantization.search import check_agreement
-from model_workshop.quantization.workbench import Sensitivity, Workbench, destroyed
+from model_workshop.quantization.workbench import Sensitivity, Workbench, split_destroyed
 
 
-def _harms(*harms: float) -> list[Sensitivity]:
-    return [Sensitivity(Block(str(harm), ()), harm) for harm in harms]
+def _destroyed(*harms: float, tail: float = 0.0) -> list[float]:
+    """Which harms are those of destroyed blocks."""
+    blocks = [Sensitivity(Block(str(harm), (("node", "Conv"),)), harm) for harm in harms]
+    ends = Sensitivity(Block("tail", (("node", "Concat"),)), tail)
+    return [entry.harm for entry in split_destroyed([ends, *blocks])[0]]
 
 
 def test_destroyed_is_what_stands_out() -> None:
     """Small harm is rounding, the same harm everywhere is the model's nature, most is neither."""
-    assert destroyed(_harms(0.09, 0.01, 0.0, 0.0)) == []
-    assert [entry.harm for entry in destroyed(_harms(0.8, 0.3, 0.05, 0.04, 0.03))] == [0.8, 0.3]
-    assert destroyed(_harms(0.4, 0.4, 0.4, 0.4)) == []
-    assert len(destroyed(_harms(0.9, 0.9, 0.9, 0.1))) == 3
+    assert _destroyed(0.01, 0.09, 0.0, 0.0) == []
+    assert _destroyed(0.05, 0.3, 0.8, 0.04, 0.03, 0.03) == [0.8, 0.3]
+    assert _destroyed(0.4, 0.4, 0.4, 0.4) == []
+    assert len(_destroyed(0.9, 0.9, 0.9, 0.1)) == 3
+
+
+def test_tail_has_nothing_to_gain_from_integers() -> None:
+    """What multiplies nothing stays float for a harm that a convolution may do."""
+    assert _destroyed(0.05, 0.05, 0.05, tail=0.02) == [0.02]
+    assert _destroyed(0.05, 0.05, 0.05, tail=0.001) == []
 
 
 def test_a_version_that_detects_nothing_is_refused() -> None:
