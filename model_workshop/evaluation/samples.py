@@ -91,7 +91,7 @@ def sample_figures(
 ) -> Samples:
     """AP and recall of all objects and of every stratum, under every row of weights (R, I)."""
     samples: Samples = {key: {} for key in (OVERALL, *(key_of(one) for one in strata))}
-    for key, values in _precisions(rankings, truth, strata, weights).items():
+    for key, values in sample_precisions(rankings, truth, strata, weights).items():
         samples[key] = {kind: values[:, rows].mean(axis=1) for kind, rows in AP_ROWS.items()}
     found = judgement.found(truth)
     members = {key_of(one): one.members for one in strata}
@@ -110,7 +110,7 @@ def key_of(stratum: Stratum) -> str:
     return f"{stratum.dimension}/{stratum.name}"
 
 
-def _precisions(
+def sample_precisions(
     rankings: Rankings, truth: Truth, strata: Sequence[Stratum], weights: Array
 ) -> dict[str, Array]:
     """AP (R, IoU) by stratum: the mean over the classes that have objects in it.
