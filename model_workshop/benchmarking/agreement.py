@@ -45,13 +45,15 @@ class Agreement:
     iou_min: float
 
     @property
-    def holds(self) -> bool:
-        """Whether the outputs agree. Nothing detected anywhere proves nothing."""
-        return (
-            self.compared > 0
-            and self.missing == 0
-            and self.score_difference_max <= SCORE_DIFFERENCE_MAX
-        )
+    def problem(self) -> str:
+        """What speaks against it; empty where the outputs agree."""
+        if self.compared == 0:
+            return "nothing was detected in the images to compare on, which proves nothing"
+        if self.missing:
+            return f"{self.missing} of {self.compared} detections have no counterpart in the other"
+        if self.score_difference_max > SCORE_DIFFERENCE_MAX:
+            return f"scores differ by up to {self.score_difference_max:.2f}"
+        return ""
 
 
 def agreement_images(bundle: Bundle, directory: Path | None) -> list[Pixels]:

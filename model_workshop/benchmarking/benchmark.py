@@ -203,7 +203,9 @@ def run_benchmark(
             found.sustained = sustain(
                 worker,
                 wishes.sustain_minutes,
-                on_minute=lambda minute: report(f"a minute: p50 {1e3 * minute.p50_s:.2f} ms"),
+                on_minute=lambda number, minute: report(
+                    f"minute {number}: p50 {1e3 * minute.p50_s:.2f} ms"
+                ),
             )
     return found
 
@@ -297,14 +299,7 @@ def _problem(worker: Worker, agreement: Agreement) -> str:
         worker.check_smoke()
     except HardcaseError as error:
         return error.message
-    if agreement.holds:
-        return ""
-    if agreement.compared == 0:
-        return "nothing was detected in the images to compare on, which proves nothing"
-    return (
-        f"{agreement.missing} of {agreement.compared} detections have no counterpart in the plain "
-        f"configuration, scores differ by up to {agreement.score_difference_max:.2f}"
-    )
+    return agreement.problem
 
 
 def _measured(

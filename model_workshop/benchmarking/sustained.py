@@ -78,7 +78,7 @@ def sustain(
     minutes: int,
     *,
     minute_s: float = 60.0,
-    on_minute: Callable[[Minute], None] = lambda _minute: None,
+    on_minute: Callable[[int, Minute], None] = lambda _number, _minute: None,
 ) -> Sustained:
     """Runs one configuration without a pause.
 
@@ -86,12 +86,12 @@ def sustain(
         worker: warmed up.
         minutes: how long, at least 2.
         minute_s: seconds of a minute.
-        on_minute: told of every minute as it ends.
+        on_minute: told of every minute as it ends, counted from 1.
     """
     found = []
-    for _ in range(minutes):
+    for number in range(1, minutes + 1):
         found.append(_one_minute(worker, minute_s))
-        on_minute(found[-1])
+        on_minute(number, found[-1])
     return Sustained(tuple(found))
 
 

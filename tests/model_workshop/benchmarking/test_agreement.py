@@ -27,39 +27,44 @@ def seen(*rows: tuple[float, float, int]) -> Detections:
 def test_small_differences_agree() -> None:
     """Boxes off by a pixel and scores off by a step of INT8."""
     found = compare(BUNDLE, [seen((0, 0.9, 0))], [seen((1, 0.93, 0))])
-    assert found.holds
+    assert found.problem == ""
     assert found.compared == 2
     assert found.score_difference_max == pytest.approx(0.03, abs=1e-4)
     assert 0.85 < found.iou_min < 1.0
 
 
 @pytest.mark.parametrize(
-    "other",
-    [seen(), seen((40, 0.9, 0)), seen((0, 0.9, 1)), seen((0, 0.7, 0))],
+    ("other", "words"),
+    [
+        (seen(), "1 of 1 detections have no counterpart"),
+        (seen((40, 0.9, 0)), "2 of 2 detections"),
+        (seen((0, 0.9, 1)), "2 of 2 detections"),
+        (seen((0, 0.7, 0)), "scores differ by up to 0.20"),
+    ],
     ids=["nothing", "elsewhere", "another class", "another score"],
 )
-def test_what_is_missing_or_moved_disagrees(other: Detections) -> None:
+def test_what_is_missing_or_moved_disagrees(other: Detections, words: str) -> None:
     """From either side: what one configuration makes up is as wrong as what it misses."""
     plain = seen((0, 0.9, 0))
-    assert not compare(BUNDLE, [plain], [other]).holds
-    assert not compare(BUNDLE, [other], [plain]).holds
+    assert words in compare(BUNDLE, [plain], [other]).problem
+    assert words in compare(BUNDLE, [other], [plain]).problem
 
 
 def test_what_no_edge_acts_on_is_not_compared() -> None:
     """Below the escalation band, on either side."""
     found = compare(BUNDLE, [seen((0, 0.9, 0), (40, 0.2, 1))], [seen((0, 0.9, 0), (80, 0.1, 2))])
-    assert found.holds
+    assert found.problem == ""
     assert found.compared == 2
 
 
 def test_a_score_across_the_band_s_edge_is_no_loss() -> None:
     """The counterpart counts, though it alone would not matter."""
-    assert compare(BUNDLE, [seen((0, 0.31, 0))], [seen((0, 0.29, 0))]).holds
+    assert compare(BUNDLE, [seen((0, 0.31, 0))], [seen((0, 0.29, 0))]).problem == ""
 
 
 def test_nothing_seen_proves_nothing() -> None:
     """Two blind models agree about everything."""
-    assert not compare(BUNDLE, [seen()], [seen()]).holds
+    assert "proves nothing" in compare(BUNDLE, [seen()], [seen()]).problem
 
 
 def test_images_are_those_of_a_folder_or_views_of_the_smoke_input(tmp_path: Path) -> None:

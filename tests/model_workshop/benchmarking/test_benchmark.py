@@ -58,7 +58,7 @@ def test_a_benchmark_measures_chooses_and_says_so(found: Benchmark, path: Path) 
     assert plain.configuration == PLAIN
     assert plain.latency.samples == 6
     assert plain.agreement is not None
-    assert plain.agreement.holds
+    assert not plain.agreement.problem
     assert plain.agreement.score_difference_max == 0.0
     assert found.chosen is plain
     text = describe(found)

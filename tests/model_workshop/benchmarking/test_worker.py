@@ -84,7 +84,7 @@ def test_a_worker_that_dies_is_named(bundle: Path) -> None:
 def test_a_sustained_run_has_a_first_and_a_last_minute(worker: Worker) -> None:
     """Ratios are of the last over the first; every minute is reported as it ends."""
     told: list[int] = []
-    found = sustain(worker, 3, minute_s=0.02, on_minute=lambda minute: told.append(minute.runs))
+    found = sustain(worker, 3, minute_s=0.02, on_minute=lambda _, minute: told.append(minute.runs))
     assert told == [minute.runs for minute in found.minutes]
     assert len(told) == 3
     assert all(0 < minute.p50_s <= minute.p99_s and minute.cpu_s > 0 for minute in found.minutes)
