@@ -145,6 +145,8 @@ class SplitFacts(Settings):
     """What was evaluated on."""
 
     name: str
+    digest: str
+    """SHA-256 over its files, as the model cards of bundles name datasets."""
     labels: tuple[str, ...]
     images: int
     objects: int

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from foundation.bundle import Bundle
 from foundation.frames import Detections
-from model_workshop.datasets import Split
+from model_workshop.datasets import Split, split_digest
 from model_workshop.evaluation.detecting import Found, find
 from model_workshop.evaluation.figures import (
     BundleFigures,
@@ -87,12 +87,14 @@ class Grounds:
         truth: their objects.
         strata: kinds of objects.
         weights: (1 + resamples, images), the first row ones.
+        digest: of the split.
     """
 
     split: Split
     truth: Truth
     strata: tuple[Stratum, ...]
     weights: Array
+    digest: str
 
     @staticmethod
     def prepare(split: Split, options: Options) -> Grounds:
@@ -104,7 +106,7 @@ class Grounds:
         truth = read_truth(split)
         strata = (*strata_of(split, truth, options.edges), *area_strata(truth))
         weights = draw_weights(len(split.pictures), options.resamples, options.seed)
-        return Grounds(split, truth, strata, weights)
+        return Grounds(split, truth, strata, weights, split_digest(split))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ def side_by_side(measured: Sequence[Measured], grounds: Grounds, options: Option
     return Evaluation(
         split=SplitFacts(
             name=split.directory.name,
+            digest=grounds.digest,
             labels=split.labels,
             images=len(split.pictures),
             objects=int(grounds.truth.objects.sum()),

@@ -80,7 +80,9 @@ def evaluation(
         for key, estimate in (differences or {}).items()
     )
     return Evaluation(
-        split=SplitFacts(name="val", labels=("blue", "red"), images=50, objects=220),
+        split=SplitFacts(
+            name="val", digest="0" * 64, labels=("blue", "red"), images=50, objects=220
+        ),
         protocol=Protocol(resamples=10, seed=1, iou_min=0.33),
         bundles=bundles,
         comparisons=(Comparison(digest="1" * 64, differences=rows),) if differences else (),
