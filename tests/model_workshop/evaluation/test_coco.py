@@ -5,12 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.bundle import Bundle
 from foundation.errors import ConfigError
 from foundation.frames import Detections
 from model_workshop.datasets import read_split
 from model_workshop.evaluation.coco import evaluate, score_detections
-from model_workshop.importing.families import Family, import_model, read_labels
 from tests.support.bundles import make_bundle
 from tests.support.datasets import write_split
 
@@ -52,29 +50,3 @@ def test_other_labels_are_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("blue", "cyan"), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"cyan.*remedy|cyan"):
         evaluate(make_bundle(), read_split(directory))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.shared_data
-@pytest.mark.parametrize(
-    ("file", "family", "map50_95"),
-    [
-        ("yolox_nano.onnx", Family.YOLOX, 34.4),
-        ("yolov8s_640.onnx", Family.YOLOV8, 54.4),
-    ],
-)
-def test_imported_public_models_reach_their_map(
-    shared_data: Path, tmp_path: Path, file: str, family: Family, map50_95: float
-) -> None:
-    """A box, colour or letterbox convention that is wrong somewhere costs more than 0.3 points."""
-    models = shared_data / "models"
-    labels = read_labels(models / "coco80_names.txt")
-    bundle = import_model(
-        models / file, family, labels, name=family.value, license_name="see the model"
-    )
-    bundle.write(tmp_path / "bundle")
-    figures = evaluate(
-        Bundle.open(tmp_path / "bundle"), read_split(shared_data / "coco_val"), threads=2
-    )
-    assert 100 * figures.map50_95 == pytest.approx(map50_95, abs=0.3)
