@@ -72,7 +72,9 @@ class Ruling:
     @property
     def words(self) -> str:
         """The verdict in the table."""
-        return self.reason.partition(": ")[2] if self.verdict is Verdict.TOO_FEW else self.verdict
+        if self.verdict is Verdict.TOO_FEW:
+            return self.reason.removeprefix(f"{self.case.stratum}: ")
+        return self.verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +154,24 @@ def judge(evaluation: Evaluation, floors: Floors) -> Judgement:
                     case = Case(stratum, figure, is_loss, objects, measured[figure], limit)
                     rulings.append(_rule(case, floors, limits.judged_by))
     reasons = [ruling.reason for ruling in rulings if ruling.refuses]
-    failed = figures.failed_images
-    if failed:
-        named = ", ".join(map(str, failed[:_IMAGES_NAMED_MAX]))
-        more = ", ..." if len(failed) > _IMAGES_NAMED_MAX else ""
-        images = evaluation.split.images
-        reasons.insert(0, f"the model fails on {len(failed)} of {images} images (id {named}{more})")
-    return Judgement(figures, tuple(rulings), tuple(reasons))
+    return Judgement(figures, tuple(rulings), (*_failures(evaluation), *reasons))
+
+
+def _failures(evaluation: Evaluation) -> list[str]:
+    """What no figure shows: images on which a bundle fails, as though they showed nothing."""
+    failures = []
+    # A reference that fails has less to lose, and so hides a loss.
+    for bundle in evaluation.bundles:
+        name = "model" if bundle is evaluation.bundles[-1] else "reference"
+        failed = bundle.failed_images
+        if failed:
+            named = ", ".join(map(str, failed[:_IMAGES_NAMED_MAX]))
+            more = ", ..." if len(failed) > _IMAGES_NAMED_MAX else ""
+            failures.append(
+                f"the {name} fails on {len(failed)} of {evaluation.split.images} images "
+                f"(id {named}{more})"
+            )
+    return failures
 
 
 def check_strata(named: Iterable[str], known: Iterable[str]) -> None:

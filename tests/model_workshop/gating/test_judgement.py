@@ -177,6 +177,15 @@ def test_images_on_which_the_model_fails_refuse_it() -> None:
     assert judgement.reasons == ("the model fails on 7 of 50 images (id 1, 2, 3, 4, 5, ...)",)
 
 
+def test_a_reference_that_fails_hides_a_loss() -> None:
+    """It has less to lose; measured against it, nothing is proven."""
+    broken = figures(around(0.1), {}, failed_images=(9,))
+    both = evaluation(broken, *MEASURED.bundles, differences={"overall": around(0.3)})
+    limits = {"judged_by": "point", "overall": {"ap50_95": 0.5}}
+    judgement = judge(both, floors(losses_points_max=limits))
+    assert judgement.reasons == ("the reference fails on 1 of 50 images (id 9)",)
+
+
 @pytest.mark.parametrize(
     ("key", "hint"), [("size/smallst", "did you mean 'size/smallest'?"), ("x", "it has class/blue")]
 )
