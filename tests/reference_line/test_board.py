@@ -37,6 +37,20 @@ def test_twin_differs_only_inside_the_boxes(boards: list[tuple[Board, Board]]) -
         assert difference.max() == 0 < strongest
 
 
+def test_colour_look_is_the_one_that_the_shipped_bundles_know(
+    boards: list[tuple[Board, Board]],
+) -> None:
+    """A board's colours and defects stay what they were; rounding may differ between machines."""
+    board = boards[0][0]
+    means = board.texture.reshape(-1, 3).mean(axis=0)
+    assert means == pytest.approx([57.279, 99.810, 44.455], abs=0.02)
+    assert [(d.class_id, d.tight_box) for d in board.defects[:3]] == [
+        (0, (1458, 422, 1477, 436)),
+        (1, (465, 872, 471, 879)),
+        (2, (68, 467, 88, 478)),
+    ]
+
+
 def test_every_defect_survives_the_optics(boards: list[tuple[Board, Board]]) -> None:
     """Each changes the imaged copper by more than half of full coverage somewhere."""
     for flawed, good in boards:

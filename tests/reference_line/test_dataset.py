@@ -7,7 +7,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from reference_line.board import BOARD_PITCH_PX
-from reference_line.dataset import ExportPlan, export_dataset, frame_offsets
+from reference_line.dataset import ExportPlan, Look, export_dataset, frame_offsets
 from reference_line.optics import FRAME_HEIGHT, FRAME_WIDTH
 from reference_line.truth import LABELS
 
@@ -66,6 +66,20 @@ def test_export_repeats_bit_for_bit(exported: Path, tmp_path: Path) -> None:
     for name in ("00000_00.jpg", "00000_01.jpg"):
         ours, theirs = (root / "train" / "images" / name for root in (tmp_path, exported))
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_binary_look_is_exported_with_its_own_convention(tmp_path: Path) -> None:
+    """Specimens of one board, 640x640, in the layout that every look has."""
+    list(export_dataset(tmp_path, ExportPlan(2, (1, 0, 0), 2, Look.BINARY)))
+    document = load(tmp_path, "train")
+    assert "brush" in document["info"]["box_convention"]
+    assert [image["board"] for image in document["images"]] == [0, 0]
+    ids = [annotation["defect_id"] for annotation in document["annotations"]]
+    assert len(ids) == len(set(ids)) > 10
+    for image in document["images"]:
+        pixels = cv2.imread(str(tmp_path / "train" / "images" / image["file_name"]))
+        assert pixels is not None
+        assert pixels.shape == (image["height"], image["width"], 3) == (640, 640, 3)
 
 
 def test_frames_of_a_board_see_all_of_it() -> None:
