@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="static",
         help="static (default): weights and activations, what makes convolutions faster; dynamic: "
         "only the weights of matrix products, for models that are large because of them "
-        "(transformers): smaller, seldom faster; convolutions stay float, they would be slower",
+        "(transformers): smaller, seldom faster; static serves convolutions better",
     )
     add_gate_arguments(parser)
 

@@ -184,7 +184,7 @@ def _dynamic(
     if not products:
         raise ConfigError(
             f"{bundle.info.name} has no matrix products, only convolutions with "
-            f"{convolutions:,} weights, which dynamic INT8 would slow down",
+            f"{convolutions:,} weights, which dynamic INT8 leaves float",
             remedy="Use --mode static",
         )
     graph = quantize_weights(model)
@@ -215,8 +215,8 @@ def _dynamic(
                 place="convolutions",
                 nodes=sum(n.op_type in {"Conv", "ConvTranspose"} for n in graph.graph.node),
                 operators="Conv",
-                why=f"dynamic INT8 slows them down; they keep {convolutions:,} of "
-                f"{convolutions + products:,} weights",
+                why=f"static INT8 serves them better; {convolutions:,} of "
+                f"{convolutions + products:,} weights are theirs",
             ),
         ),
     )

@@ -15,7 +15,7 @@ class Size(Settings):
 
 
 class Pace(Settings):
-    """Median seconds of one inference on one thread, measured in turns."""
+    """Median processor seconds of one inference on one thread, measured in turns."""
 
     float_s: float
     int8_s: float
@@ -66,7 +66,7 @@ class QuantizationReport(Settings):
         faster = f"{pace.float_s / pace.int8_s:.2f} times as fast"
         lines = [
             f"size       {size.int8_bytes:,} bytes, {share:.0%} of {size.float_bytes:,} in float",
-            f"pace       {beside}: {faster} (one thread, median, in turns)",
+            f"pace       {beside}: {faster} (processor time, one thread, in turns)",
         ]
         if pace.all_int8_s is not None:
             price = pace.int8_s / pace.all_int8_s - 1.0

@@ -22,7 +22,7 @@ def _destroyed(*harms: float, tail: float = 0.0) -> list[float]:
 
 def test_destroyed_is_what_stands_out() -> None:
     """Small harm is rounding, the same harm everywhere is the model's nature, most is neither."""
-    assert _destroyed(0.01, 0.09, 0.0, 0.0) == []
+    assert _destroyed(0.01, 0.19, 0.0, 0.0) == []
     assert _destroyed(0.05, 0.3, 0.8, 0.04, 0.03, 0.03) == [0.8, 0.3]
     assert _destroyed(0.4, 0.4, 0.4, 0.4) == []
     assert len(_destroyed(0.9, 0.9, 0.9, 0.1)) == 3
