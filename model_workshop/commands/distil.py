@@ -21,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training_arguments(parser, learning_rate=1e-3)
     parser.add_argument("--teacher", type=Path, required=True, help="bundle with a heat-map")
     parser.add_argument("--share", type=float, default=1.0, help="weight of the teacher's opinion")
-    parser.add_argument("--temperature", type=float, default=2.0, help="softens both opinions")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -33,9 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     check_ends(arguments)
     recipe = continued_recipe(arguments)
-    plan = dataclasses.replace(
-        recipe.plan, imitation_share=arguments.share, temperature=arguments.temperature
-    )
+    plan = dataclasses.replace(recipe.plan, imitation_share=arguments.share)
     recipe = dataclasses.replace(recipe, plan=plan)
     teacher = Bundle.open(arguments.teacher)
     material = read_material(arguments)

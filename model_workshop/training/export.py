@@ -33,9 +33,7 @@ def export_core(
     net: GridDetector, *, width: int, height: int, dynamic_batch: bool
 ) -> onnx.ModelProto:
     """The net with batch normalization folded, without ends."""
-    copy = GridDetector(net.shape)
-    copy.load_state_dict(net.state_dict())
-    folded = fold_batch_norms(SplitOutputs(copy))
+    folded = fold_batch_norms(SplitOutputs(net.copy()))
     buffer = io.BytesIO()
     axes = {CORE_INPUT: {0: "batch"}, HEATMAP: {0: "batch"}, PLACEMENT: {0: "batch"}}
     torch.onnx.export(

@@ -36,7 +36,6 @@ class TrainingPlan:
         weight_decay: AdamW's, on convolution kernels only.
         box_share: weight of the box loss against the heat-map loss.
         imitation_share: weight of the teacher's opinion against the truth, where there is one.
-        temperature: softens both heat-maps before they are compared.
         average_decay: of the running average of the weights, reached after a warm-up.
         stretch: steps between two lines of the log, each with a checkpoint.
         threads: torch's threads.
@@ -50,7 +49,6 @@ class TrainingPlan:
     weight_decay: float = 1e-2
     box_share: float = 0.5
     imitation_share: float = 1.0
-    temperature: float = 2.0
     average_decay: float = 0.999
     stretch: int = 100
     threads: int = 1
@@ -121,7 +119,7 @@ def losses_of(net: GridDetector, batch: Batch, plan: TrainingPlan) -> Losses:
     imitation = torch.zeros((), device=device)
     if opinion:
         objects = (heatmap == 1.0).sum()
-        imitation = imitation_loss(logits, opinion[0], objects, plan.temperature)
+        imitation = imitation_loss(logits, opinion[0], objects)
     return Losses(
         focal_loss(logits, heatmap),
         plan.box_share * box_loss(placement.float(), boxes, weights),

@@ -66,8 +66,8 @@ def train(net: GridDetector, lesson: Lesson, plan: TrainingPlan, folder: Path) -
         raise ConfigError(
             f"{folder} cannot be made: {error}", remedy="Choose another working folder"
         ) from error
-    run = _Run(net, lesson, plan, folder)
     with ThreadPoolExecutor(1, thread_name_prefix="samples") as pool, Interruption() as interrupted:
+        run = _Run(net, lesson, plan, folder)
         run.go(pool, interrupted)
     return run.checkpoint().averaged_net()
 

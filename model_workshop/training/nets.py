@@ -121,6 +121,14 @@ class GridDetector(nn.Module):
         self.folded = True
         return self
 
+    def copy(self) -> GridDetector:
+        """Another net with the same weights, in evaluation mode, on the CPU."""
+        other = GridDetector(self.shape)
+        if self.folded:
+            other.fold()
+        other.load_state_dict(self.state_dict())
+        return other.eval()
+
     def features(self, pixels: Tensor) -> Tensor:
         """What both outputs are computed from, (N, widths[0], H/4, W/4)."""
         x = self.stem(pixels)

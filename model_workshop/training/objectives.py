@@ -75,23 +75,22 @@ def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     return total / positive.sum().clamp(min=1)
 
 
-def imitation_loss(logits: Tensor, opinion: Tensor, objects: Tensor, temperature: float) -> Tensor:
+def imitation_loss(logits: Tensor, opinion: Tensor, objects: Tensor) -> Tensor:
     """How far a student's heat-map is from its teacher's, per object.
 
-    The Kullback-Leibler divergence of the two Bernoulli distributions in every cell, both softened
-    by a temperature so that small scores teach too, times its square (arXiv 1503.02531, section 2).
+    Quality focal loss (arXiv 2006.04388, section 3): cross entropy against the teacher's score,
+    weighted by the square of how far the two are apart. Without that weight the thousands of cells
+    of a background, which both call nothing with different logits, drown the few that matter.
 
     Args:
         logits: (N, C, h, w) float32 of the student.
         opinion: (N, C, h, w) float32 logits of the teacher.
         objects: how many there are in the batch, a scalar.
-        temperature: at least 1.
     """
-    student, teacher = logits / temperature, opinion / temperature
-    wanted = torch.sigmoid(teacher)
-    crossed = functional.binary_cross_entropy_with_logits(student, wanted, reduction="sum")
-    own = functional.binary_cross_entropy_with_logits(teacher, wanted, reduction="sum")
-    return temperature**2 * (crossed - own) / objects.clamp(min=1)
+    wanted = torch.sigmoid(opinion)
+    crossed = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    apart = (torch.sigmoid(logits) - wanted).square()
+    return (apart * crossed).sum() / objects.clamp(min=1)
 
 
 def box_loss(placement: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -15,10 +15,7 @@ from torch import Tensor, nn
 
 from foundation.errors import ConfigError
 from model_workshop.training.lessons import Batch
-from model_workshop.training.nets import GridDetector, NetShape
-
-CHANNELS_MULTIPLE = 8
-"""Channels are left in such multiples: integer kernels work in blocks of them."""
+from model_workshop.training.nets import GridDetector
 
 
 def prune(
@@ -42,35 +39,35 @@ def prune(
 
     if not 0.0 < keep < 1.0:
         raise ConfigError(f"A share of {keep} cannot be kept", remedy="Give one between 0 and 1")
-    whole = GridDetector(net.shape)
-    whole.load_state_dict(net.state_dict())
-    whole.eval()
+    shape = net.shape.scaled(keep)
+    if shape == net.shape:
+        raise ConfigError(
+            f"Nothing goes when {keep:.0%} of the channels stay",
+            remedy="Keep fewer: channels go in multiples of 8",
+        )
+    whole = net.copy()
     pruner = torch_pruning.pruner.BasePruner(
         whole,
         torch.zeros(1, 3, 64, 64),
         importance=torch_pruning.importance.GroupTaylorImportance(),
-        pruning_ratio=1.0 - keep,
-        round_to=CHANNELS_MULTIPLE,
+        pruning_ratio=0.0,
+        pruning_ratio_dict=_shares(whole, GridDetector(shape)),
         ignored_layers=[whole.outputs],
     )
     for batch in batches:
         loss(whole, batch).backward()
     pruner.step()
-    pruned = GridDetector(_shape_of(whole))
+    pruned = GridDetector(shape)
     pruned.load_state_dict(whole.state_dict())
-    if pruned.shape == net.shape:
-        raise ConfigError(
-            f"Nothing goes when {keep:.0%} of the channels stay",
-            remedy=f"Keep fewer: channels go in multiples of {CHANNELS_MULTIPLE}",
-        )
     return pruned.eval()
 
 
-def _shape_of(net: GridDetector) -> NetShape:
-    """The shape that a net has come to, which its `shape` no longer says."""
-    shape = net.shape
-    stem: nn.Conv2d = net.stem[0][0]
-    widths = tuple(stage[0][0].out_channels for stage in net.stages)
-    return NetShape(
-        shape.classes, stem.out_channels, shape.stem_depth, widths, shape.depths, shape.head
-    )
+def _shares(whole: GridDetector, pruned: GridDetector) -> dict[nn.Module, float]:
+    """Share of the outputs of every convolution that goes."""
+    pairs = zip(whole.modules(), pruned.modules(), strict=True)
+    # Half a channel more stays than should, because the library rounds what stays down.
+    return {
+        old: 1 - (new.out_channels + 0.5) / old.out_channels
+        for old, new in pairs
+        if isinstance(old, nn.Conv2d) and old.out_channels > new.out_channels
+    }
