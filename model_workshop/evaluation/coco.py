@@ -24,7 +24,7 @@ SCORE_FLOOR = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class CocoFigures:
     """How good a bundle is on a split.
 
     Attributes:
@@ -83,7 +83,7 @@ def matches_of(split: Split, found: Sequence[Detections]) -> Matches:
     return match(found, truth, len(split.labels))
 
 
-def evaluate(bundle: Bundle, split: Split, *, threads: int = 1) -> Evaluation:
+def evaluate(bundle: Bundle, split: Split, *, threads: int = 1) -> CocoFigures:
     """Evaluates a bundle on a split.
 
     Raises:
@@ -92,13 +92,13 @@ def evaluate(bundle: Bundle, split: Split, *, threads: int = 1) -> Evaluation:
     return score_detections(split, detect_split(bundle, split, threads=threads))
 
 
-def score_detections(split: Split, found: Sequence[Detections]) -> Evaluation:
+def score_detections(split: Split, found: Sequence[Detections]) -> CocoFigures:
     """Figures of detections that were made elsewhere, one entry per picture of the split."""
     matches = matches_of(split, found)
     best = best_operating_point(matches.scores, matches.hits, int(matches.objects.sum()))
     rankings = rank(split, read_truth(split), found)
     at_half = np.nan_to_num(rankings.precision[AP_ROWS["ap50"]].mean(axis=(0, 1)))
-    return Evaluation(
+    return CocoFigures(
         rankings.mean_precision(AP_ROWS["ap50_95"]) or 0.0,
         rankings.mean_precision(AP_ROWS["ap50"]) or 0.0,
         dict(zip(split.labels, at_half.tolist(), strict=True)),

@@ -20,6 +20,7 @@ from model_workshop.datasets import Split
 from model_workshop.evaluation.truth import Array, Mask, Truth
 
 _RING_MIN_PX = 4
+_CLASSES_NAMED = 3
 _NAMES = {
     "size": ("smallest", "small", "large", "largest"),
     "contrast": ("faint", "medium", "strong"),
@@ -89,7 +90,9 @@ def _rarities(split: Split, truth: Truth) -> list[Stratum]:
         ("rare", "common", "frequent"), np.array_split(ascending, 3), strict=True
     ):
         own = counts[classes]
-        span = f"{len(classes)} classes with {own.min()} to {own.max()} objects"
+        span = ", ".join(split.labels[index] for index in classes)
+        if len(classes) > _CLASSES_NAMED:
+            span = f"{len(classes)} classes with {own.min()} to {own.max()} objects"
         members = truth.objects & np.isin(truth.class_ids, classes)
         strata.append(Stratum("rarity", name, span, members))
     return strata
