@@ -134,7 +134,7 @@ def _static(
             )
             for trial in (*result.trials, *result.fallbacks)
         ),
-        kept_float=(*_torn_rows(bench), *_block_rows(result)),
+        kept_float=(*_torn_rows(bench), *_block_rows(bench, result)),
         blocks=len(bench.blocks),
         most_sensitive=tuple((entry.block.name, entry.harm) for entry in worst),
     )
@@ -158,18 +158,23 @@ def _torn_rows(bench: Workbench) -> list[KeptRow]:
     ]
 
 
-def _block_rows(result: SearchResult) -> list[KeptRow]:
-    kept = result.sensitivities[: len(result.chosen.float_blocks)]
-    return [
-        KeptRow(
-            place=entry.block.name,
-            nodes=len(entry.block.members),
-            operators=_listed([kind for _, kind in entry.block.members]),
-            why=f"alone in INT8 it costs {entry.harm:.2f} of the agreement"
-            + ("" if position < result.destroyed else "; left float to hold the loss"),
-        )
-        for position, entry in enumerate(kept)
-    ]
+def _block_rows(bench: Workbench, result: SearchResult) -> list[KeptRow]:
+    """Blocks that are kept for their harm, without nodes that are torn in any case."""
+    rows = []
+    for position, entry in enumerate(result.sensitivities[: len(result.chosen.float_blocks)]):
+        operators = [kind for name, kind in entry.block.members if name not in bench.torn]
+        if operators:
+            why = f"alone in INT8 it costs {entry.harm:.2f} of the agreement"
+            if position >= result.destroyed:
+                why += "; left float to hold the loss"
+            row = KeptRow(
+                place=entry.block.name,
+                nodes=len(operators),
+                operators=_listed(operators),
+                why=why,
+            )
+            rows.append(row)
+    return rows
 
 
 def _listed(operators: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ from model_workshop.quantization.ranges import Calibrator, choose_range
 from model_workshop.quantization.static import insert_pairs, observe, prepare
 
 _PROBES = 6
-_HARM_MIN = 0.2
+_HARM_MIN = 0.1
 _HARM_MAX = 0.5
 _HARM_TIMES_MEDIAN = 4.0
 _TAIL_HARM_MAX = 0.005

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from foundation.errors import IntegrityError
 from model_workshop.importing.families import Family, import_model
 from model_workshop.quantization.graph import Block
 from model_workshop.quantization.pictures import IMAGES_MIN, read_calibration_pictures
-from model_workshop.quantization.search import check_agreement
-from model_workshop.quantization.workbench import Sensitivity, Workbench, split_destroyed
+from model_workshop.quantization.ranges import Calibrator
+from model_workshop.quantization.search import best_trial, check_agreement
+from model_workshop.quantization.workbench import Sensitivity, Trial, Workbench, split_destroyed
+from tests.support.bundles import make_bundle
 
 
 def _destroyed(*harms: float, tail: float = 0.0) -> list[float]:
@@ -22,7 +25,7 @@ def _destroyed(*harms: float, tail: float = 0.0) -> list[float]:
 
 def test_destroyed_is_what_stands_out() -> None:
     """Small harm is rounding, the same harm everywhere is the model's nature, most is neither."""
-    assert _destroyed(0.01, 0.19, 0.0, 0.0) == []
+    assert _destroyed(0.01, 0.09, 0.0, 0.0) == []
     assert _destroyed(0.05, 0.3, 0.8, 0.04, 0.03, 0.03) == [0.8, 0.3]
     assert _destroyed(0.4, 0.4, 0.4, 0.4) == []
     assert len(_destroyed(0.9, 0.9, 0.9, 0.1)) == 3
@@ -32,6 +35,22 @@ def test_tail_has_nothing_to_gain_from_integers() -> None:
     """What multiplies nothing stays float for a harm that a convolution may do."""
     assert _destroyed(0.05, 0.05, 0.05, tail=0.02) == [0.02]
     assert _destroyed(0.05, 0.05, 0.05, tail=0.001) == []
+
+
+def test_agreement_chooses_and_map_decides_between_near_ones() -> None:
+    """A split that helps to choose may not overrule what many detections say."""
+    bundle = make_bundle()
+    trials = [
+        Trial(calibrator, (), bundle, agreed, score)
+        for calibrator, agreed, score in (
+            (Calibrator.MINMAX, 0.70, 0.333),
+            (Calibrator.MEAN_MINMAX, 0.69, 0.338),
+            (Calibrator.ENTROPY, 0.50, 0.345),
+        )
+    ]
+    assert best_trial(trials).calibrator is Calibrator.MEAN_MINMAX
+    unscored = [dataclasses.replace(trial, map50_95=None) for trial in trials]
+    assert best_trial(unscored).calibrator is Calibrator.MINMAX
 
 
 def test_a_version_that_detects_nothing_is_refused() -> None:
