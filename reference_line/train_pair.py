@@ -101,8 +101,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def teacher_recipe(plan: TrainingPlan) -> Recipe:
-    """The cloud model's net over whole native frames, INT8: it teaches the edge, and never ships."""
-    recipe = dataclasses.replace(cloud_recipe(plan), kind=Kind.FRAME, name="edge-teacher")
+    """The cloud model's net over whole native frames, INT8: it teaches the edge and never ships."""
+    recipe = dataclasses.replace(cloud_recipe(plan), kind=Kind.FRAME, name="cloud-fullframe")
     return dataclasses.replace(recipe, width=FRAME_WIDTH, height=FRAME_HEIGHT)
 
 
