@@ -8,8 +8,10 @@ made from them without running it again.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +83,8 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="hardcase-quantize-") as folder:
         source, target = Path(folder) / "source.onnx", Path(folder) / "prepared.onnx"
         onnx.save(model, source)
-        try:
+        with _tools():
             quant_pre_process(source, target, skip_symbolic_shape=True)
-        except (ValueError, RuntimeError) as error:
-            raise _cannot(error) from error
         prepared = onnx.load(target)
     made = {name for node in prepared.graph.node for name in node.output}
     # Optimization leaves descriptions of tensors behind that nothing computes any more.
@@ -192,7 +192,7 @@ def insert_pairs(
         name: [{"scale": np.array(scale, np.float32), "zero_point": np.array(0, np.uint8)}]
         for name, scale in (pinned or {}).items()
     }
-    try:
+    with _tools():
         quantizer = QDQQuantizer(
             copy,
             per_channel=True,
@@ -207,8 +207,6 @@ def insert_pairs(
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-    except (ValueError, RuntimeError) as error:
-        raise _cannot(error) from error
     result: onnx.ModelProto = quantizer.model.model
     return result
 
@@ -221,17 +219,32 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     with tempfile.TemporaryDirectory(prefix="hardcase-quantize-") as folder:
         target = Path(folder) / "dynamic.onnx"
-        try:
+        prepared = prepare(model)
+        with _tools():
             quantize_dynamic(
-                prepare(model),
+                prepared,
                 target,
                 op_types_to_quantize=["MatMul", "Gemm"],
                 per_channel=True,
                 weight_type=QuantType.QInt8,
             )
-        except (ValueError, RuntimeError) as error:
-            raise _cannot(error) from error
         return onnx.load(target)
+
+
+@contextlib.contextmanager
+def _tools() -> Iterator[None]:
+    """Runs ONNX Runtime's tools: their errors become ours, their warnings are not repeated.
+
+    They warn anew for every variant of what they cannot quantize as asked; what that costs is
+    measured here.
+    """
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise _cannot(error) from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _cannot(error: Exception) -> IntegrityError:
