@@ -31,7 +31,7 @@ from reference_line.records import RunRecords, read_records
 VALIDATION_SEEDS = (201, 202)
 TEST_SEEDS = (301, 302)
 FRAMES = 2700
-_COVERED = 0.95
+_COVERED = 0.98
 """Share of the defects that have any track, which the escalation band has to reach."""
 
 
@@ -139,6 +139,19 @@ def total_score(claims: Sequence[Sequence[Claim]], runs: Sequence[LineRun]) -> S
         sum(score.wrong for score in scores),
         sum(score.missed for score in scores),
     )
+
+
+def recall_by_size(
+    claims: Sequence[Sequence[Claim]], runs: Sequence[LineRun]
+) -> dict[str, dict[str, float | int]]:
+    """Share of the defects found, by the square root of their area in native pixels."""
+    sizes = [evaluate(c, run.truth(c)).sizes for c, run in zip(claims, runs, strict=True)]
+    table: dict[str, dict[str, float | int]] = {}
+    for of_runs in zip(*sizes, strict=True):
+        found, defects = sum(one.found for one in of_runs), sum(one.defects for one in of_runs)
+        name = f"{of_runs[0].low_px:g} to {of_runs[0].high_px:g} px"
+        table[name] = {"recall": round(found / max(1, defects), 4), "defects": defects}
+    return table
 
 
 def above(claims: Sequence[Sequence[Claim]], threshold: float) -> list[list[Claim]]:

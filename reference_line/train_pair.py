@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from model_workshop.training.finishing import finish
 from model_workshop.training.lessons import TrainingPlan
 from model_workshop.training.recipe import Kind, Material, Recipe, cloud_recipe, edge_recipe
 from model_workshop.training.stages import distil_stage, finetune_stage, train_stage
-from reference_line.evaluation import Score, edge_claims
+from reference_line.evaluation import Claim, edge_claims
 from reference_line.optics import FRAME_HEIGHT, FRAME_WIDTH
 from reference_line.track_thresholds import (
     FRAMES,
@@ -34,6 +34,7 @@ from reference_line.track_thresholds import (
     cloud_claims,
     fit_cloud,
     fit_edge,
+    recall_by_size,
     run_line,
     total_score,
 )
@@ -130,8 +131,8 @@ def set_thresholds(part: str, bundles: Path, work: Path) -> None:
         "per_defect": {
             "lines": list(TEST_SEEDS),
             "frames": FRAMES * len(TEST_SEEDS),
-            "edge_alone": {"threshold": limits.report, **_ratios(total_score(seen, runs))},
-            "cloud_on_every_proposal": _ratios(total_score(asked, runs)),
+            "edge_alone": {"threshold": limits.report, **_figures(seen, runs)},
+            "cloud_on_every_proposal": _figures(asked, runs),
             "proposals": sum(len(run.records.tracks) for run in runs),
         }
     }
@@ -172,11 +173,13 @@ def _carded(
     )
 
 
-def _ratios(score: Score) -> dict[str, float]:
+def _figures(claims: Sequence[Sequence[Claim]], runs: Sequence[LineRun]) -> dict[str, Any]:
+    score = total_score(claims, runs)
     return {
         "precision": round(score.precision, 4),
         "recall": round(score.recall, 4),
         "f1": round(score.f1, 4),
+        "recall_by_size": recall_by_size(claims, runs),
     }
 
 
