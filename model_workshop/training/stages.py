@@ -62,7 +62,7 @@ def train_stage(
     torch.manual_seed(recipe.plan.seed)
     net = _resumed(folder)
     if net is None and start is not None:
-        net = trained_checkpoint(start).averaged_net()
+        net = _trained(start, material)
     if net is None:
         net = GridDetector(shape_for(recipe, material))
     sampler = sampler_for(recipe, material, proposer=proposer)
@@ -88,7 +88,7 @@ def distil_stage(
             f"{', '.join(material.labels)}",
             remedy="Give a teacher of the same labels in the same order",
         )
-    net = _resumed(folder) or trained_checkpoint(start).averaged_net()
+    net = _resumed(folder) or _trained(start, material)
     student = Letterbox(recipe.letterbox, recipe.width, recipe.height)
     opinions = ask_all(teacher, material.train, folder, student)
     sampler = sampler_for(recipe, material, opinions=opinions)
@@ -107,7 +107,7 @@ def prune_stage(
     sampler = sampler_for(recipe, material)
     net = _resumed(folder)
     if net is None:
-        whole = trained_checkpoint(start).averaged_net()
+        whole = _trained(start, material)
         if whole.folded:
             raise ConfigError(
                 f"{start} was fine-tuned for INT8, which comes after pruning",
@@ -128,7 +128,7 @@ def finetune_stage(recipe: Recipe, material: Material, folder: Path, *, start: P
         ConfigError: see `train_stage`.
     """
     found = read_checkpoint(folder)
-    net = _resumed(folder) or trained_checkpoint(start).averaged_net()
+    net = _resumed(folder) or _trained(start, material)
     if not net.folded:
         net.fold()
     known = found.facts.get("ranges") if found is not None else None
@@ -158,7 +158,7 @@ def _learn(
         if rounded:
             install_rounding(prepared, facts["ranges"])
 
-    facts = {**facts, "recipe": recipe.facts()}
+    facts = {**facts, "recipe": recipe.facts(), "labels": list(material.labels)}
     lesson = Lesson(sampler, validator_for(recipe, material), prepare, facts)
     train(net, lesson, recipe.plan, folder)
 
@@ -167,6 +167,23 @@ def _resumed(folder: Path) -> GridDetector | None:
     """The net of a run that a folder holds already; the loop takes up its state."""
     found = read_checkpoint(folder)
     return None if found is None else found.averaged_net()
+
+
+def _trained(start: Path, material: Material) -> GridDetector:
+    """The net of the run to go on from.
+
+    Raises:
+        ConfigError: there is none, or it learned other classes than the data has.
+    """
+    checkpoint = trained_checkpoint(start)
+    learned = checkpoint.facts.get("labels", list(material.labels))
+    if learned != list(material.labels) or checkpoint.shape.classes != len(learned):
+        raise ConfigError(
+            f"{start} learned {', '.join(learned)} ({checkpoint.shape.classes} classes), but the "
+            f"data has {', '.join(material.labels)}",
+            remedy="Go on with data of the same labels in the same order",
+        )
+    return checkpoint.averaged_net()
 
 
 def _story(start: Path | None, stage: str, plan: TrainingPlan) -> State:

@@ -155,6 +155,12 @@ def test_datasets_of_other_labels_are_refused(run: Run, tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace('"blue"', '"teal"'), encoding="utf-8")
     with pytest.raises(ConfigError, match="teal"):
         Material.read([run.material.val.directory.parent, other])
+    for name in ("val", "test"):
+        edited = other / name / "instances.json"
+        text = edited.read_text(encoding="utf-8").replace('"blue"', '"teal"')
+        edited.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="learned blue, green, red"):
+        train_stage(_briefly(run), Material.read([other]), tmp_path / "no", start=run.folder)
 
 
 def test_several_datasets_are_trained_on_together(run: Run, tmp_path: Path) -> None:
