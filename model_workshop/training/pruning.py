@@ -35,8 +35,6 @@ def prune(
     Raises:
         ConfigError: the share is none, or nothing would go.
     """
-    import torch_pruning
-
     if not 0.0 < keep < 1.0:
         raise ConfigError(f"A share of {keep} cannot be kept", remedy="Give one between 0 and 1")
     shape = net.shape.scaled(keep)
@@ -45,6 +43,8 @@ def prune(
             f"Nothing goes when {keep:.0%} of the channels stay",
             remedy="Keep fewer: channels go in multiples of 8",
         )
+    import torch_pruning
+
     whole = net.copy()
     pruner = torch_pruning.pruner.BasePruner(
         whole,

@@ -86,6 +86,7 @@ def test_checkpoint_says_what_it_was_trained_for(run: Run) -> None:
 
 def test_stages_stack(run: Run, tmp_path: Path) -> None:
     """Distilled, then pruned, then fine-tuned: smaller, folded, and still a detector."""
+    pytest.importorskip("torch_pruning", reason="torch_pruning is in the extra 'train'")
     recipe = _briefly(run)
     distil_stage(
         recipe, run.material, tmp_path / "distilled", start=run.folder, teacher=run.teacher
