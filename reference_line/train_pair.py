@@ -19,7 +19,7 @@ from foundation.bundle import Bundle
 from foundation.manifest import Thresholds
 from model_workshop.assemble import assemble
 from model_workshop.evaluation.thresholds import score_floor
-from model_workshop.training.finishing import finish
+from model_workshop.training.finishing import draft, finish
 from model_workshop.training.lessons import TrainingPlan
 from model_workshop.training.recipe import Kind, Material, Recipe, cloud_recipe, edge_recipe
 from model_workshop.training.stages import distil_stage, finetune_stage, train_stage
@@ -46,7 +46,11 @@ BUNDLES = Path(__file__).parent / "bundles"
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(prog="python -m reference_line.train_pair")
-    parser.add_argument("step", choices=("train", "distil", "finetune", "bundle", "thresholds"))
+    parser.add_argument(
+        "step",
+        choices=("train", "distil", "finetune", "bundle", "float", "thresholds"),
+        help="bundle writes what ships; float writes the edge's float parent, to compare with",
+    )
     parser.add_argument("part", choices=("edge", "cloud", "teacher"))
     parser.add_argument(
         "--data",
@@ -93,6 +97,10 @@ def main(argv: list[str] | None = None) -> int:
         distil_stage(recipe, material, work, start=start, teacher=teacher)
     elif arguments.step == "finetune":
         finetune_stage(recipe, material, work, start=start)
+    elif arguments.step == "float":
+        _replace(
+            arguments.bundles / f"{arguments.part}-float", draft(recipe, material, work).floating
+        )
     else:
         script = f"python -m reference_line.train_pair, {arguments.part}, seed {SEED}"
         bundle = finish(recipe, material, work, proposer=proposer, script=script)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -22,7 +22,9 @@ from foundation.frames import Boxes, ClassIds, Pixels
 from foundation.geometry import Letterbox
 from foundation.images import decode_image, encode_image
 from model_workshop.datasets import Picture
-from model_workshop.training.teaching import Logits, Opinions
+
+if TYPE_CHECKING:  # a teacher needs PyTorch, samples do not
+    from model_workshop.training.teaching import Logits, Opinions
 
 _QUIET_PLACES = 4
 """Windows of each picture that are centred on no object."""
