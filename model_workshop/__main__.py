@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 
 from foundation.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, HardcaseError
@@ -74,6 +75,9 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_CONFIG
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` does; nothing is left to flush at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as error:
         print(f"model-workshop: {str(error) or 'interrupted'}", file=sys.stderr)
         return _EXIT_INTERRUPTED

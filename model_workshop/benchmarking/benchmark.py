@@ -217,8 +217,11 @@ def choose(measured: Sequence[Measured]) -> Measured | None:
     seconds per inference are at most `CPU_SLACK` times the least. Of these the lowest tail wins
     (p99, or the highest percentile that has samples enough), and among those whose tails are within
     `TAIL_SLACK` of it the thriftiest.
+
+    Spinning is measured and never chosen: runs follow one another without a pause here, so what a
+    pool burns between the frames of a camera is not in these figures.
     """
-    sound = [each for each in measured if not each.problem]
+    sound = [each for each in measured if not (each.problem or each.configuration.spinning)]
     if not sound:
         return None
     least = min(each.latency.cpu_s for each in sound)

@@ -212,8 +212,9 @@ def _choice_lines(found: Benchmark) -> Iterator[str]:
         return
     agreement = found.chosen.agreement
     yield (
-        f"Chosen: {found.chosen.configuration} (within {CPU_SLACK:g} of the least CPU time, the "
-        f"lowest {found.chosen.latency.tail}; within {TAIL_SLACK:g} of that, the least CPU time)"
+        f"Chosen: {found.chosen.configuration} (not spinning; within {CPU_SLACK:g} of the "
+        f"least CPU time, the lowest {found.chosen.latency.tail}; within {TAIL_SLACK:g} of that, "
+        "the least CPU time)"
     )
     if agreement is not None:
         yield (

@@ -129,8 +129,15 @@ def test_the_lowest_tail_of_the_thrifty_is_chosen() -> None:
     """Not of those that burn the cores which tracking and encoding need."""
     plain = measured(1, 0.010, 0.010)
     two = measured(2, 0.006, 0.010 * CPU_SLACK)
-    spinning = measured(3, 0.004, 0.010 * CPU_SLACK * 1.01)
-    assert choose([plain, two, spinning]) is two
+    greedy = measured(3, 0.004, 0.010 * CPU_SLACK * 1.01)
+    assert choose([plain, two, greedy]) is two
+
+
+def test_spinning_is_never_chosen() -> None:
+    """What it burns between the frames of a camera is not in its figures."""
+    plain, two = measured(1, 0.010, 0.010), measured(2, 0.001, 0.010)
+    spinning = replace(two, configuration=replace(two.configuration, spinning=True))
+    assert choose([plain, spinning]) is plain
 
 
 def test_a_tail_hardly_lower_is_no_reason_to_take_more() -> None:
