@@ -20,6 +20,7 @@ class Encoding(enum.StrEnum):
     JPEG = "jpeg"
     WEBP = "webp"
     PNG = "png"
+    AVIF = "avif"
 
 
 @dataclass(frozen=True, slots=True)

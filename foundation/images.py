@@ -2,22 +2,46 @@
 
 Decoding is for bytes that came over a network: the header is read first, by Pillow, so that an
 image of a hundred megapixels is refused before its pixels are allocated.
+
+Both directions release the interpreter lock while they compress and decompress, and stay on the
+thread that called.
 """
 
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import cv2
 import numpy as np
+import PIL.AvifImagePlugin
 import PIL.Image
 
+from foundation import avif
 from foundation.errors import RejectedError, RejectReason
 from foundation.escalations import Encoding
 from foundation.frames import Pixels
 
-_EXTENSIONS = {Encoding.JPEG: ".jpg", Encoding.WEBP: ".webp", Encoding.PNG: ".png"}
-_PILLOW_FORMATS = {Encoding.JPEG: "JPEG", Encoding.WEBP: "WEBP", Encoding.PNG: "PNG"}
+# How hard the encoders try, chosen by benchmarks/encoders.py: docs/decisions/0025.
+WEBP_EFFORT = {"method": 6}
+AVIF_EFFORT = {
+    "speed": 8,
+    "subsampling": "4:4:4",
+    "advanced": {"tune": "psnr"},
+    "max_threads": 1,
+}
+
+_FORMATS = {
+    Encoding.JPEG: "JPEG",
+    Encoding.WEBP: "WEBP",
+    Encoding.PNG: "PNG",
+    Encoding.AVIF: "AVIF",
+}
+_UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError)
+"""What Pillow raises on bytes that are no image of the format."""
+
+# Pillow would start a decoding thread per core for every crop. It takes no argument for it.
+PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def encode_image(pixels: Pixels, encoding: Encoding, quality: int) -> bytes:
@@ -26,23 +50,23 @@ def encode_image(pixels: Pixels, encoding: Encoding, quality: int) -> bytes:
     Args:
         pixels: (height, width, 3) uint8 BGR.
         encoding: the format.
-        quality: 1 to 100; for PNG it has no meaning.
+        quality: 1 to 100, on the format's own scale; for PNG it has no meaning.
 
     Raises:
         ValueError: the image cannot be encoded (it has no pixels, say).
     """
-    parameters: list[int] = []
-    if encoding is Encoding.JPEG:
-        parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    elif encoding is Encoding.WEBP:
-        parameters = [cv2.IMWRITE_WEBP_QUALITY, quality]
     try:
-        done, data = cv2.imencode(_EXTENSIONS[encoding], pixels, parameters)
-    except cv2.error as error:
+        match encoding:
+            case Encoding.JPEG:
+                return _opencv(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            case Encoding.PNG:
+                return _opencv(".png", pixels, [])
+            case Encoding.WEBP:
+                return _pillow("WEBP", pixels, quality=quality, **WEBP_EFFORT)
+            case Encoding.AVIF:
+                return _pillow("AVIF", pixels, quality=quality, **AVIF_EFFORT)
+    except (cv2.error, *_UNREADABLE) as error:
         raise ValueError(f"cannot encode an image of shape {pixels.shape}: {error}") from error
-    if not done:
-        raise ValueError(f"cannot encode an image of shape {pixels.shape}")
-    return data.tobytes()
 
 
 def decode_image(data: bytes, encoding: Encoding, *, side_min_px: int, pixels_max: int) -> Pixels:
@@ -55,26 +79,12 @@ def decode_image(data: bytes, encoding: Encoding, *, side_min_px: int, pixels_ma
         pixels_max: most acceptable pixels.
 
     Returns:
-        (height, width, 3) uint8 BGR.
+        (height, width, 3) uint8 BGR, as stored: a stated orientation is not applied.
 
     Raises:
         RejectedError: it is not an image of that encoding, or too small, or too large.
     """
-    try:
-        with PIL.Image.open(io.BytesIO(data), formats=[_PILLOW_FORMATS[encoding]]) as header:
-            width, height = header.size
-    except (
-        PIL.UnidentifiedImageError,
-        PIL.Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-    ) as error:
-        too_large = isinstance(error, PIL.Image.DecompressionBombError)
-        raise RejectedError(
-            f"The crop of {len(data)} bytes is {'too large' if too_large else f'no {encoding}'}",
-            reason=RejectReason.TOO_LARGE if too_large else RejectReason.NOT_AN_IMAGE,
-        ) from error
+    width, height = _header_size(data, encoding)
     if width * height > pixels_max:
         raise RejectedError(
             f"The crop of {width}x{height} has more than {pixels_max} pixels",
@@ -85,14 +95,64 @@ def decode_image(data: bytes, encoding: Encoding, *, side_min_px: int, pixels_ma
             f"The crop of {width}x{height} is less than {side_min_px} pixels wide or high",
             reason=RejectReason.TOO_SMALL,
         )
-    try:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        pixels = None
+    pixels = _decode_avif(data) if encoding is Encoding.AVIF else _decode_by_opencv(data)
     if pixels is None or pixels.shape != (height, width, 3):
         raise RejectedError(
             f"The crop of {len(data)} bytes does not decode as {encoding}",
             reason=RejectReason.NOT_AN_IMAGE,
         )
-    return np.asarray(pixels, np.uint8)
+    return pixels
+
+
+def _opencv(extension: str, pixels: Pixels, parameters: list[int]) -> bytes:
+    done, data = cv2.imencode(extension, pixels, parameters)
+    if not done:
+        raise ValueError("the encoder failed")
+    return data.tobytes()
+
+
+def _pillow(name: str, pixels: Pixels, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image = PIL.Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    image.save(buffer, name, **options)
+    return buffer.getvalue()
+
+
+def _header_size(data: bytes, encoding: Encoding) -> tuple[int, int]:
+    """Width and height of what decoding will allocate, read without decoding.
+
+    Raises:
+        RejectedError: it is not an image of that encoding, or absurdly large.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=[_FORMATS[encoding]]) as header:
+            size = header.size
+        if encoding is Encoding.AVIF and avif.still_size(data) != size:
+            raise ValueError("its two sizes differ")
+    except (PIL.Image.DecompressionBombError, *_UNREADABLE) as error:
+        too_large = isinstance(error, PIL.Image.DecompressionBombError)
+        raise RejectedError(
+            f"The crop of {len(data)} bytes is {'too large' if too_large else f'no {encoding}'}",
+            reason=RejectReason.TOO_LARGE if too_large else RejectReason.NOT_AN_IMAGE,
+        ) from error
+    return size
+
+
+def _decode_by_opencv(data: bytes) -> Pixels | None:
+    """Pixels of a JPEG, WebP or PNG; None where OpenCV refuses."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if pixels is None else np.asarray(pixels, np.uint8)
+
+
+def _decode_avif(data: bytes) -> Pixels | None:
+    """Pixels of an AVIF file; None where Pillow refuses. OpenCV has no AVIF in many builds."""
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=["AVIF"]) as image:
+            rgb = np.asarray(image.convert("RGB"), np.uint8)
+    except _UNREADABLE:
+        return None
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)

@@ -46,6 +46,7 @@ _ENCODINGS = {
     Encoding.JPEG: pb.ENCODING_JPEG,
     Encoding.WEBP: pb.ENCODING_WEBP,
     Encoding.PNG: pb.ENCODING_PNG,
+    Encoding.AVIF: pb.ENCODING_AVIF,
 }
 _ENCODINGS_BACK = {number: value for value, number in _ENCODINGS.items()}
 _REASONS = {

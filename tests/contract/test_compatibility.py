@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from protos.escalation.v1 import escalation_pb2
@@ -136,3 +136,18 @@ def test_fields_of_a_later_version_are_tolerated() -> None:
     ):
         read = type(message).FromString(with_unknown_field(message))
         assert plain_fields(read) == plain_fields(message)
+
+
+def test_an_encoding_of_a_later_version_arrives_as_its_number() -> None:
+    """A reader of the contract before AVIF neither loses the message nor takes it for another."""
+    older = contract()
+    (encodings,) = (enum for enum in older.enum_type if enum.name == "Encoding")
+    assert encodings.value.pop().name == "ENCODING_AVIF"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(older)
+    name = "hardcase.escalation.v1.Escalation"
+    reader = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+    later = escalation_pb2.Escalation(id="a", encoding=escalation_pb2.ENCODING_AVIF, image=b"x")
+    read = plain_fields(reader.FromString(later.SerializeToString()))
+    assert read == {"id": "a", "encoding": 4, "image": b"x"}
+    assert 4 not in {value.number for value in encodings.value}

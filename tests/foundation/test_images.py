@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -16,6 +17,7 @@ from foundation.errors import RejectedError, RejectReason
 from foundation.escalations import Encoding
 from foundation.frames import Pixels
 from foundation.images import decode_image, encode_image
+from tests.foundation.avif_files import claim_in_container, claim_in_stream
 
 ALL = pytest.mark.parametrize("encoding", list(Encoding))
 HUGE = 10_000
@@ -43,6 +45,25 @@ def reason_of(data: bytes, encoding: Encoding) -> RejectReason:
         decode(data, encoding)
     assert caught.value.message
     return caught.value.reason
+
+
+def rgb(pixels: Pixels) -> Pixels:
+    """As Pillow wants it."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def saved(encoding: Encoding, image: PIL.Image.Image, **options: object) -> bytes:
+    """What Pillow writes, which can do more than a crop needs."""
+    buffer = io.BytesIO()
+    image.save(buffer, encoding.name, **options)
+    return buffer.getvalue()
+
+
+def animation(encoding: Encoding) -> bytes:
+    """The picture, and noise after it."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    frames = [PIL.Image.fromarray(one) for one in (rgb(picture()), noise, noise[::-1])]
+    return saved(encoding, frames[0], save_all=True, append_images=frames[1:], quality=95)
 
 
 def huge_png() -> bytes:
@@ -73,6 +94,14 @@ def huge_webp() -> bytes:
     return bytes(data)
 
 
+def huge_avif() -> bytes:
+    """A small AVIF whose container and stream both claim a hundred megapixels."""
+    data = bytearray(encode_image(picture(), Encoding.AVIF, 80))
+    claim_in_container(data, HUGE, HUGE)
+    claim_in_stream(data, HUGE, HUGE)
+    return bytes(data)
+
+
 # --- what is sound --------------------------------------------------------------------------------
 
 
@@ -82,7 +111,7 @@ def test_png_loses_nothing() -> None:
     np.testing.assert_array_equal(decode(data, Encoding.PNG), picture())
 
 
-@pytest.mark.parametrize("encoding", [Encoding.JPEG, Encoding.WEBP])
+@pytest.mark.parametrize("encoding", [Encoding.JPEG, Encoding.WEBP, Encoding.AVIF])
 def test_lossy_encodings_stay_close(encoding: Encoding) -> None:
     """BGR, not RGB, within what quality 95 loses; a lower quality is smaller."""
     data = encode_image(picture(), encoding, 95)
@@ -120,27 +149,80 @@ def test_no_pixels_cannot_be_encoded(encoding: Encoding) -> None:
         encode_image(np.zeros((0, 5, 3), np.uint8), encoding, 90)
 
 
+@ALL
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_stated_orientation_is_ignored(orientation: int) -> None:
-    """Boxes are in pixels as stored; turning the picture would move them."""
+def test_a_stated_orientation_is_ignored(encoding: Encoding, orientation: int) -> None:
+    """Boxes are in pixels as stored; turning the picture would move them.
+
+    In AVIF it is stated by transformations of the container.
+    """
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
-    buffer = io.BytesIO()
-    image = PIL.Image.fromarray(np.ascontiguousarray(picture()[:, :, ::-1]))
-    image.save(buffer, "JPEG", quality=95, exif=exif)
-    found = decode(buffer.getvalue(), Encoding.JPEG)
+    data = saved(encoding, PIL.Image.fromarray(rgb(picture())), quality=95, exif=exif)
+    found = decode(data, encoding)
     assert found.shape == (64, 96, 3)
-    assert found[4, 4, 0] > 200
+    assert np.abs(found.astype(int) - picture().astype(int)).mean() < 6
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "I;16"])
 def test_other_kinds_of_png_become_bgr(mode: str) -> None:
     """Grey, palette, transparency, 16 bits."""
-    buffer = io.BytesIO()
-    PIL.Image.new(mode, (20, 10)).save(buffer, "PNG")
-    found = decode(buffer.getvalue(), Encoding.PNG)
+    found = decode(saved(Encoding.PNG, PIL.Image.new(mode, (20, 10))), Encoding.PNG)
     assert found.shape == (10, 20, 3)
     assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize("encoding", [Encoding.JPEG, Encoding.WEBP, Encoding.AVIF])
+def test_grey_becomes_bgr(encoding: Encoding) -> None:
+    """Three equal channels, as bright as it was."""
+    grey = np.repeat(picture()[:, :, 1:2], 3, axis=2)
+    found = decode(saved(encoding, PIL.Image.fromarray(grey[:, :, 0]), quality=95), encoding)
+    assert np.abs(found.astype(int) - grey.astype(int)).mean() < 3
+    assert np.ptp(found.astype(int), axis=2).max() <= 2
+
+
+@pytest.mark.parametrize("depth", [10, 12])
+def test_deep_avif_becomes_eight_bits(depth: int) -> None:
+    """More bits than eight are rounded, not taken for other colours."""
+    options = [cv2.IMWRITE_AVIF_QUALITY, 95, cv2.IMWRITE_AVIF_DEPTH, depth]
+    deep = picture().astype(np.uint16) << depth - 8
+    data = cv2.imencode(".avif", deep, options)[1].tobytes()
+    found = decode(data, Encoding.AVIF)
+    assert np.abs(found.astype(int) - picture().astype(int)).mean() < 6
+
+
+def test_transparency_is_dropped_or_refused() -> None:
+    """WebP's colours arrive as they were; an AVIF with an alpha plane is two pictures."""
+    image = PIL.Image.fromarray(np.dstack([rgb(picture()), np.full((64, 96), 200, np.uint8)]))
+    found = decode(saved(Encoding.WEBP, image, quality=95), Encoding.WEBP)
+    assert np.abs(found.astype(int) - picture().astype(int)).mean() < 6
+    assert reason_of(saved(Encoding.AVIF, image), Encoding.AVIF) is RejectReason.NOT_AN_IMAGE
+
+
+@pytest.mark.parametrize("encoding", [Encoding.PNG, Encoding.WEBP])
+def test_an_animation_is_its_first_picture(encoding: Encoding) -> None:
+    """No picture after the first is decompressed: a damaged one changes nothing."""
+    data = animation(encoding)
+    found = decode(data, encoding)
+    assert np.abs(found.astype(int) - picture().astype(int)).mean() < 6
+    spoilt = data[:-600] + bytes(500) + data[-100:]
+    np.testing.assert_array_equal(decode(spoilt, encoding), found)
+
+
+def test_a_moving_avif_is_refused() -> None:
+    """It is another kind of file."""
+    assert reason_of(animation(Encoding.AVIF), Encoding.AVIF) is RejectReason.NOT_AN_IMAGE
+
+
+@ALL
+@pytest.mark.parametrize("trailing", [bytes(1_000_000), b"more" * 5])
+def test_what_follows_the_image_is_not_decoded(encoding: Encoding, trailing: bytes) -> None:
+    """Three formats end where they say; AVIF is a list of parts, of which this would be one."""
+    data = encode_image(picture(), encoding, 90)
+    if encoding is Encoding.AVIF:
+        assert reason_of(data + trailing, encoding) is RejectReason.NOT_AN_IMAGE
+    else:
+        np.testing.assert_array_equal(decode(data + trailing, encoding), decode(data, encoding))
 
 
 # --- limits ---------------------------------------------------------------------------------------
@@ -152,8 +234,9 @@ def test_other_kinds_of_png_become_bgr(mode: str) -> None:
         (huge_png(), Encoding.PNG),
         (huge_jpeg(), Encoding.JPEG),
         (huge_webp(), Encoding.WEBP),
+        (huge_avif(), Encoding.AVIF),
     ],
-    ids=["png", "jpeg", "webp"],
+    ids=["png", "jpeg", "webp", "avif"],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_hundred_megapixels_in_a_few_bytes_are_refused(data: bytes, encoding: Encoding) -> None:

@@ -13,6 +13,7 @@ class Encoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENCODING_JPEG: _ClassVar[Encoding]
     ENCODING_WEBP: _ClassVar[Encoding]
     ENCODING_PNG: _ClassVar[Encoding]
+    ENCODING_AVIF: _ClassVar[Encoding]
 
 class RejectReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -28,6 +29,7 @@ ENCODING_UNSPECIFIED: Encoding
 ENCODING_JPEG: Encoding
 ENCODING_WEBP: Encoding
 ENCODING_PNG: Encoding
+ENCODING_AVIF: Encoding
 REJECT_REASON_UNSPECIFIED: RejectReason
 REJECT_REASON_MALFORMED: RejectReason
 REJECT_REASON_NOT_AN_IMAGE: RejectReason
