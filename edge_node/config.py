@@ -118,6 +118,9 @@ class CropSettings(Settings):
     """Side of the crop as a multiple of the side of the proposal's box."""
     side_min_px: int = Field(default=192, ge=16, le=4096)
     """Shortest side of a crop in source pixels; a smaller frame is sent whole."""
+    per_frame_max: int = Field(default=8, ge=1, le=1024)
+    """Tracks of one frame that are asked about at most, those inside the same crops not counted;
+    the others come with the frames that follow."""
     encoding: Encoding = Encoding.WEBP
     """webp, jpeg or png."""
     quality: int = Field(default=80, ge=1, le=100)

@@ -1,0 +1,201 @@
+"""What to cut out of one frame and how to encode it, at given prices.
+
+Pure. Proposals that lie near each other share a crop where one is cheaper than two; each crop takes
+the level with the largest net value; the whole frame replaces the crops where its net value is
+larger. Net value is the expected gain less what the bytes, the request and the encoding cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_node.config import CropSettings
+from edge_node.logic.rows import Floats, Mask, Positions
+from foundation.escalations import Region
+from foundation.frames import Boxes
+from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, GainModel
+
+Integers = npt.NDArray[np.int64]
+Texture = Callable[[Region], float]
+"""Looks at the pixels of a region: `foundation.gains.texture_of`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What is given up elsewhere, in units of gain.
+
+    Attributes:
+        per_byte: for a byte of the uplink.
+        per_request: for one escalation.
+        per_encode_s: for a second of the encoder's thread.
+    """
+
+    per_byte: float
+    per_request: float = 0.0
+    per_encode_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One crop that is worth its price.
+
+    Attributes:
+        region: The crop; the whole frame where that was cheaper.
+        level: Index into the gain model's levels.
+        members: Positions of the proposals that lie whole inside, most valuable first.
+        value: Expected gain of the answer.
+        size_bytes: Predicted bytes on the wire.
+        encode_s: Predicted seconds of encoding.
+    """
+
+    region: Region
+    level: int
+    members: Positions
+    value: float
+    size_bytes: int
+    encode_s: float
+
+
+class Planner:
+    """Plans with one gain model and one way of cutting. Keeps nothing between calls."""
+
+    def __init__(self, model: GainModel, crop: CropSettings, usable: Mask | None = None) -> None:
+        """Takes which levels (L,) may be used; all of them where none is given."""
+        self._model = model
+        self._crop = crop
+        self._unusable = None if usable is None else ~usable
+
+    def plan(
+        self,
+        boxes: Boxes,
+        gains: Floats,
+        anchors: Mask,
+        frame_size: tuple[int, int],
+        prices: Prices,
+        texture: Texture,
+    ) -> list[Ask]:
+        """The asks of one frame with a positive net value, the most valuable per byte first.
+
+        Args:
+            boxes: (N, 4) of the proposals, source pixels.
+            gains: (L, N) expected gain of an answer about each at each level.
+            anchors: (N,) which may be the reason of a crop; the others may lie in one.
+            frame_size: width and height of the frame.
+            prices: what is given up.
+            texture: looks at the pixels of a region.
+        """
+        chosen = self._worth_asking(boxes, gains, anchors, frame_size, prices)
+        if chosen.size == 0:
+            return []
+        regions = self._merge(self._regions(boxes[chosen], frame_size))
+        asks, net = self._price(regions, boxes, gains, prices, texture, self._model.crop_share)
+        if self._model.frame_share > 0:
+            whole = np.array([[0, 0, *frame_size]], np.int64)
+            frame, frame_net = self._price(
+                whole, boxes, gains, prices, texture, self._model.frame_share
+            )
+            if frame_net > net:
+                asks = frame
+        return sorted(asks, key=lambda ask: -ask.value / ask.size_bytes)
+
+    def _worth_asking(
+        self,
+        boxes: Boxes,
+        gains: Floats,
+        anchors: Mask,
+        frame_size: tuple[int, int],
+        prices: Prices,
+    ) -> Positions:
+        """Anchors whose gain pays for the pixels around them, what is shared left aside."""
+        at = np.flatnonzero(anchors)
+        if at.size == 0:
+            return at
+        own = self._regions(boxes[at], frame_size)
+        if self._model.frame_share > 0 and self._model.crop_share == 0:
+            return at
+        pixels = (own[:, 2] - own[:, 0]) * (own[:, 3] - own[:, 1])
+        cost = self._model.image_bytes(pixels, 1.0) - self._model.image_bytes(0, 1.0)
+        net = self._model.crop_share * gains[:, at] - prices.per_byte * cost
+        if self._unusable is not None:
+            net[self._unusable] = -np.inf
+        order = np.argsort(-net.max(axis=0), kind="stable")
+        kept = order[net.max(axis=0)[order] > 0]
+        return np.asarray(at[kept[: self._crop.per_frame_max]], np.intp)
+
+    def _regions(self, boxes: Boxes, frame_size: tuple[int, int]) -> Integers:
+        """Square regions (N, 4) around boxes, shifted into the frame: `crop_region`, in bulk."""
+        size = np.array(frame_size, np.float64)
+        low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
+        side = np.round(self._crop.margin * (high - low).max(axis=1))
+        side = np.maximum(side, self._crop.side_min_px)[:, None]
+        sides = np.minimum(side, size)
+        start = np.clip(np.round((low + high - sides) / 2), 0, size - sides)
+        return np.concatenate([start, start + sides], axis=1).astype(np.int64)
+
+    def _merge(self, regions: Integers) -> Integers:
+        """Joins regions while the join costs fewer pixels than another request would."""
+        level = 0 if self._unusable is None else int((~self._unusable).argmax())
+        fixed, each = self._model.image_bytes([0, 1 << 20], 1.0)[level].tolist()
+        free_px = (FRAMING_BYTES + fixed) / max((each - fixed) / (1 << 20), 1e-6)
+        while len(regions) > 1:
+            low = np.minimum(regions[:, None, :2], regions[None, :, :2])
+            high = np.maximum(regions[:, None, 2:], regions[None, :, 2:])
+            joined = (high - low).prod(axis=2)
+            own = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
+            extra = (joined - own[:, None] - own[None, :]).astype(np.float64)
+            np.fill_diagonal(extra, np.inf)
+            first, second = np.unravel_index(int(extra.argmin()), extra.shape)
+            if extra[first, second] > free_px:
+                break
+            union = np.concatenate([low[first, second], high[first, second]])
+            regions = np.delete(regions, (first, second), axis=0)
+            inside = (regions[:, :2] >= union[:2]).all(axis=1)
+            inside &= (regions[:, 2:] <= union[2:]).all(axis=1)
+            regions = np.concatenate([regions[~inside], union[None]])
+        return regions
+
+    def _price(
+        self,
+        regions: Integers,
+        boxes: Boxes,
+        gains: Floats,
+        prices: Prices,
+        texture: Texture,
+        share: float,
+    ) -> tuple[list[Ask], float]:
+        """Each region at its best level where that has a positive net value; and their sum."""
+        pixels = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
+        places = [Region(*region) for region in regions.tolist()]
+        inside: Mask = (boxes[None, :, :2] >= regions[:, None, :2]).all(axis=2) & (
+            boxes[None, :, 2:] <= regions[:, None, 2:]
+        ).all(axis=2)
+        values = share * (gains @ inside.T.astype(np.float32))
+        size = self._model.image_bytes(pixels, [texture(place) for place in places])
+        size = size + FRAMING_BYTES + PROPOSAL_BYTES * inside.sum(axis=1)
+        seconds = self._model.encode_s(pixels)
+        net = values - prices.per_byte * size - prices.per_request
+        net -= prices.per_encode_s * seconds
+        if self._unusable is not None:
+            net[self._unusable] = -np.inf
+        asks, total = [], 0.0
+        for column, level in enumerate(net.argmax(axis=0).tolist()):
+            if net[level, column] <= 0:
+                continue
+            members = np.flatnonzero(inside[column])
+            members = members[np.argsort(-gains[level, members], kind="stable")]
+            total += float(net[level, column])
+            asks.append(
+                Ask(
+                    region=places[column],
+                    level=level,
+                    members=members,
+                    value=float(values[level, column]),
+                    size_bytes=int(size[level, column]),
+                    encode_s=float(seconds[level, column]),
+                )
+            )
+        return asks, total

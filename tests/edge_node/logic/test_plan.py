@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_node.config import CropSettings
+from edge_node.logic.plan import Planner, Prices
+from foundation.escalations import Region
+from foundation.gains import GainModel, LevelCosts
+from foundation.geometry import crop_region
+
+FRAME = (640, 480)
+SETTINGS = CropSettings(side_min_px=64, margin=2.0, per_frame_max=64)
+
+
+def gain_model(*, crop_share: float = 1.0, frame_share: float = 0.0) -> GainModel:
+    """Two levels: one keeps everything at 0.1 bytes a pixel, one keeps half at a tenth of that."""
+    return GainModel(
+        levels=(
+            LevelCosts(level="webp80", fixed_bytes=50, log_bytes=math.log(0.1)),
+            LevelCosts(level="avif30", fixed_bytes=50, log_bytes=math.log(0.01)),
+        ),
+        score_knots=(0.0, 0.5, 1.0),
+        gains=(((0.0, 1.0, 0.0),), ((0.0, 0.5, 0.0),)),
+        crop_share=crop_share,
+        frame_share=frame_share,
+    )
+
+
+def flat(region: Region) -> float:
+    del region
+    return 1.0
+
+
+def plan(boxes, gains, per_byte, *, model=None, anchors=None):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    gains = np.array(gains, np.float32)
+    if anchors is None:
+        anchors = np.ones(len(boxes), np.bool_)
+    planner = Planner(model or gain_model(), SETTINGS)
+    return planner.plan(boxes, gains, anchors, FRAME, Prices(per_byte), flat)
+
+
+def test_nothing_is_asked_about_nothing() -> None:
+    assert plan([], np.zeros((2, 0)), 0.0) == []
+
+
+def test_a_free_byte_buys_the_best_level_and_a_dear_one_the_cheap_level() -> None:
+    box = [[100, 100, 120, 120]]
+    assert [ask.level for ask in plan(box, [[1.0], [0.5]], 0.0)] == [0]
+    assert [ask.level for ask in plan(box, [[1.0], [0.5]], 1.0 / 600)] == [1]
+    assert plan(box, [[1.0], [0.5]], 1.0) == []
+
+
+def test_near_proposals_share_a_crop_and_far_ones_do_not() -> None:
+    near = plan([[100, 100, 120, 120], [130, 100, 150, 120]], np.ones((2, 2)), 1e-6)
+    assert [sorted(ask.members.tolist()) for ask in near] == [[0, 1]]
+    far = plan([[100, 100, 120, 120], [500, 400, 520, 420]], np.ones((2, 2)), 1e-4)
+    assert sorted(ask.members.tolist() for ask in far) == [[0], [1]]
+
+
+def test_what_may_not_cause_a_crop_may_lie_in_one() -> None:
+    boxes = [[100, 100, 120, 120], [125, 100, 140, 120], [500, 400, 520, 420]]
+    asks = plan(boxes, np.ones((2, 3)), 1e-6, anchors=np.array([True, False, False]))
+    assert [sorted(ask.members.tolist()) for ask in asks] == [[0, 1]]
+
+
+def test_the_whole_frame_is_sent_where_it_is_cheaper() -> None:
+    boxes = [[x, y, x + 60, y + 60] for x in range(0, 580, 150) for y in range(0, 420, 120)]
+    gains = np.ones((2, len(boxes)))
+    asks = plan(boxes, gains, 1e-6, model=gain_model(frame_share=1.0, crop_share=0.9))
+    assert [ask.region for ask in asks] == [Region(0, 0, *FRAME)]
+    one = plan([[100, 100, 120, 120]], np.ones((2, 1)), 1e-3, model=gain_model(frame_share=1.0))
+    assert one[0].region != Region(0, 0, *FRAME)
+
+
+def test_a_level_that_the_escalator_does_not_take_is_never_chosen() -> None:
+    planner = Planner(gain_model(), SETTINGS, usable=np.array([False, True]))
+    box = np.array([[100, 100, 120, 120]], np.float32)
+    asks = planner.plan(
+        box, np.ones((2, 1), np.float32), np.ones(1, np.bool_), FRAME, Prices(0.0), flat
+    )
+    assert [ask.level for ask in asks] == [1]
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> tuple[list[list[float]], float]:
+    count = draw(st.integers(1, 12))
+    boxes = []
+    for _ in range(count):
+        x, y = draw(st.floats(0, 600)), draw(st.floats(0, 440))
+        w, h = draw(st.floats(2, 300)), draw(st.floats(2, 300))
+        boxes.append([x, y, min(x + w, 640), min(y + h, 480)])
+    return boxes, draw(st.sampled_from([0.0, 1e-6, 1e-5, 1e-4, 1e-3]))
+
+
+@given(scenes())
+def test_asks_lie_in_the_frame_hold_their_members_and_are_worth_their_price(scene) -> None:
+    boxes, per_byte = scene
+    gains = np.full((2, len(boxes)), [[0.2], [0.1]])
+    for ask in plan(boxes, gains, per_byte):
+        assert ask.region.lies_inside(*FRAME)
+        assert ask.value > per_byte * ask.size_bytes
+        assert ask.value == pytest.approx(gains[ask.level][ask.members].sum(), rel=1e-4)
+        inside = np.array(boxes, np.float32)[ask.members]
+        region = ask.region
+        assert (inside[:, :2] >= [region.x1, region.y1]).all()
+        assert (inside[:, 2:] <= [region.x2, region.y2]).all()
+
+
+@given(scenes())
+def test_one_proposal_gets_the_region_of_crop_region(scene) -> None:
+    box = np.array(scene[0][0], np.float32)
+    asks = plan([box], np.full((2, 1), 5.0), 1e-7)
+    wanted = crop_region(box, margin=2.0, side_min_px=64, frame_width=640, frame_height=480)
+    assert [ask.region for ask in asks] == [wanted]
