@@ -170,9 +170,8 @@ class Planner:
         """Each region at its best level where that has a positive net value; and their sum."""
         pixels = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
         places = [Region(*region) for region in regions.tolist()]
-        inside: Mask = (boxes[None, :, :2] >= regions[:, None, :2]).all(axis=2) & (
-            boxes[None, :, 2:] <= regions[:, None, 2:]
-        ).all(axis=2)
+        after = boxes[None, :, :2] >= regions[:, None, :2]
+        inside = np.asarray((after & (boxes[None, :, 2:] <= regions[:, None, 2:])).all(axis=2))
         values = share * (gains @ inside.T.astype(np.float32))
         size = self._model.image_bytes(pixels, [texture(place) for place in places])
         size = size + FRAMING_BYTES + PROPOSAL_BYTES * inside.sum(axis=1)

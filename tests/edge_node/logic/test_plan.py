@@ -3,12 +3,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_node.config import CropSettings
-from edge_node.logic.plan import Planner, Prices
+from edge_node.logic.plan import Ask, Planner, Prices
 from foundation.escalations import Region
 from foundation.gains import GainModel, LevelCosts
 from foundation.geometry import crop_region
@@ -36,13 +37,19 @@ def flat(region: Region) -> float:
     return 1.0
 
 
-def plan(boxes, gains, per_byte, *, model=None, anchors=None):
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    gains = np.array(gains, np.float32)
-    if anchors is None:
-        anchors = np.ones(len(boxes), np.bool_)
+def plan(
+    boxes: npt.ArrayLike,
+    gains: npt.ArrayLike,
+    per_byte: float,
+    *,
+    model: GainModel | None = None,
+    anchors: npt.ArrayLike = True,
+) -> list[Ask]:
+    places = np.array(boxes, np.float32).reshape(-1, 4)
+    may_ask = np.broadcast_to(np.asarray(anchors, np.bool_), len(places))
     planner = Planner(model or gain_model(), SETTINGS)
-    return planner.plan(boxes, gains, anchors, FRAME, Prices(per_byte), flat)
+    worth = np.array(gains, np.float32)
+    return planner.plan(places, worth, may_ask, FRAME, Prices(per_byte), flat)
 
 
 def test_nothing_is_asked_about_nothing() -> None:
@@ -65,7 +72,7 @@ def test_near_proposals_share_a_crop_and_far_ones_do_not() -> None:
 
 def test_what_may_not_cause_a_crop_may_lie_in_one() -> None:
     boxes = [[100, 100, 120, 120], [125, 100, 140, 120], [500, 400, 520, 420]]
-    asks = plan(boxes, np.ones((2, 3)), 1e-6, anchors=np.array([True, False, False]))
+    asks = plan(boxes, np.ones((2, 3)), 1e-6, anchors=[True, False, False])
     assert [sorted(ask.members.tolist()) for ask in asks] == [[0, 1]]
 
 
@@ -99,7 +106,9 @@ def scenes(draw: st.DrawFn) -> tuple[list[list[float]], float]:
 
 
 @given(scenes())
-def test_asks_lie_in_the_frame_hold_their_members_and_are_worth_their_price(scene) -> None:
+def test_asks_lie_in_the_frame_hold_their_members_and_are_worth_their_price(
+    scene: tuple[list[list[float]], float],
+) -> None:
     boxes, per_byte = scene
     gains = np.full((2, len(boxes)), [[0.2], [0.1]])
     for ask in plan(boxes, gains, per_byte):
@@ -113,7 +122,9 @@ def test_asks_lie_in_the_frame_hold_their_members_and_are_worth_their_price(scen
 
 
 @given(scenes())
-def test_one_proposal_gets_the_region_of_crop_region(scene) -> None:
+def test_one_proposal_gets_the_region_of_crop_region(
+    scene: tuple[list[list[float]], float],
+) -> None:
     box = np.array(scene[0][0], np.float32)
     asks = plan([box], np.full((2, 1), 5.0), 1e-7)
     wanted = crop_region(box, margin=2.0, side_min_px=64, frame_width=640, frame_height=480)
