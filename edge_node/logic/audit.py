@@ -84,28 +84,29 @@ class AuditSampler:
         (ticket,) = self._tickets("track", track_id, 1)
         return self._draw(stratum, track_id, ticket, now_ns, None)
 
-    def draw_place(
-        self, sequence: int, boxes: Boxes, frame_width: int, frame_height: int, now_ns: int
-    ) -> Draw | None:
-        """Counts the place of a frame that was looked at, if it is empty, and draws it or not.
+    def empty_place(
+        self, sequence: int, boxes: Boxes, frame_width: int, frame_height: int
+    ) -> Region | None:
+        """The place of a frame that the model looked at; None if something is tracked there.
 
         Args:
             sequence: Number of the frame.
             boxes: (N, 4) float32, source pixels, of everything that is tracked in it.
             frame_width: Source pixels per row.
             frame_height: Source rows.
-            now_ns: The present.
         """
-        ticket, across, down = self._tickets("place", sequence, 3)
+        _, across, down = self._tickets("place", sequence, 3)
         width, height = min(self._side, frame_width), min(self._side, frame_height)
         left = int(across * (frame_width - width + 1))
         top = int(down * (frame_height - height + 1))
         touched = (boxes[:, 0] < left + width) & (boxes[:, 2] > left)
         touched &= (boxes[:, 1] < top + height) & (boxes[:, 3] > top)
-        if touched.any():
-            return None
-        region = Region(left, top, left + width, top + height)
-        return self._draw(Stratum.EMPTY, sequence, ticket, now_ns, region)
+        return None if touched.any() else Region(left, top, left + width, top + height)
+
+    def draw_place(self, sequence: int, place: Region, now_ns: int) -> Draw | None:
+        """Counts the empty place of a frame, and draws it or not."""
+        ticket, *_ = self._tickets("place", sequence, 3)
+        return self._draw(Stratum.EMPTY, sequence, ticket, now_ns, place)
 
     def answer(self, draw: Draw, findings: Iterable[Finding]) -> bool:
         """Books the verdict about a draw; returns whether it is a silent error."""

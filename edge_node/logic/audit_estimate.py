@@ -10,7 +10,7 @@ promise for all instants at once: whoever looks until the interval says somethin
 * What was drawn and never answered is left out. That is unbiased only where losses do not depend
   on being wrong; `RateEstimate.response` says how much rests on it.
 
-Bounded: counts and sums in a fixed number of buckets of time, and nothing per unit.
+Bounded: counts and sums by bucket of time and class of probability, and nothing per unit.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from __future__ import annotations
 import enum
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from edge_node.logic.binomial import lower_bound, upper_bound
 from foundation.escalations import Region
@@ -131,7 +131,7 @@ class AuditEstimate:
 
 @dataclass(slots=True)
 class _Cell:
-    """Sums over the units of one stratum in one bucket; a weight is 1 / probability."""
+    """Sums over units of one stratum, drawn about equally often; a weight is 1 / probability."""
 
     kept: int = 0
     drawn: int = 0
@@ -156,10 +156,14 @@ class _Cell:
 
 @dataclass(slots=True)
 class _Bucket:
+    """Cells of one span of time, by stratum and class of weight."""
+
     number: int
-    cells: dict[Stratum, _Cell] = field(
-        default_factory=lambda: {stratum: _Cell() for stratum in Stratum}
-    )
+    cells: dict[tuple[Stratum, int], _Cell] = field(default_factory=dict)
+
+    def cell(self, stratum: Stratum, probability: float) -> _Cell:
+        """The cell of units that are drawn with this probability, or up to twice as often."""
+        return self.cells.setdefault((stratum, -math.frexp(probability)[1]), _Cell())
 
 
 class AuditLedger:
@@ -178,7 +182,7 @@ class AuditLedger:
         number = at_ns // self._bucket_ns
         if not self._buckets or number > self._buckets[-1].number:
             self._buckets.append(_Bucket(number))
-        cell = self._buckets[-1].cells[stratum]
+        cell = self._buckets[-1].cell(stratum, probability)
         cell.kept += 1
         cell.weight_max = max(cell.weight_max, 1 / probability)
 
@@ -217,15 +221,24 @@ class AuditLedger:
         number = draw.drawn_at_ns // self._bucket_ns
         for bucket in self._buckets:
             if bucket.number == number:
-                return bucket.cells[draw.stratum]
+                return bucket.cell(draw.stratum, draw.probability)
         return None
 
     def _rate_of(self, stratum: Stratum) -> RateEstimate:
-        total = _Cell()
+        classes: dict[int, _Cell] = {}
         for bucket in self._buckets:
-            total.add(bucket.cells[stratum])
-        rate = weighted_rate(total.weight_wrong, total.weight, total.weight_max)
-        return RateEstimate(total.kept, total.drawn, total.answered, total.lost, total.wrong, rate)
+            for (of_stratum, weight_class), cell in bucket.cells.items():
+                if of_stratum is stratum:
+                    classes.setdefault(weight_class, _Cell()).add(cell)
+        total = _Cell()
+        rates = []
+        for cell in classes.values():
+            total.add(cell)
+            rate = weighted_rate(cell.weight_wrong, cell.weight, cell.weight_max)
+            rates.append((cell.kept, rate))
+        return RateEstimate(
+            total.kept, total.drawn, total.answered, total.lost, total.wrong, mixed_rate(rates)
+        )
 
 
 def weighted_rate(weight_wrong: float, weight: float, weight_max: float) -> Interval:
@@ -233,9 +246,10 @@ def weighted_rate(weight_wrong: float, weight: float, weight_max: float) -> Inte
 
     The point is Hajek's ratio of weights. For the interval, each audit counts as the share of it
     that would be left if all draws were thinned to the least probability: `weight / weight_max` of
-    a trial. With equal probabilities that is the interval of Clopper and Pearson; with unequal
-    ones it never trusts a frequently drawn quiet hour more than a rarely drawn busy one, because a
-    fraction of a success varies less than the success it is the expectation of.
+    a trial, and a fraction of a success varies less than the success that it is the expectation of.
+    With equal probabilities it is the interval of Clopper and Pearson. The customary effective
+    sample size, (sum w)^2 / sum w^2, gives narrower ones that do not cover where errors gather in
+    what is drawn least.
 
     Args:
         weight_wrong: Sum of 1 / probability over the audits that found an error.
@@ -252,34 +266,42 @@ def weighted_rate(weight_wrong: float, weight: float, weight_max: float) -> Inte
     )
 
 
-def _together(parts: Iterable[RateEstimate]) -> RateEstimate:
-    """Strata as one population, in which every kept unit counts once.
+def mixed_rate(parts: Sequence[tuple[int, Interval]]) -> Interval:
+    """The rate of a population of which the parts, each with its size, are known independently.
 
     The ends add up as distances from the point do, in squares (MOVER: Zou and Donner, Statistics in
-    Medicine 27, 2008). A stratum that nothing is known about may be all right or all wrong.
+    Medicine 27, 2008). A part about which nothing is known may be all right or all wrong, and is
+    left out of the point.
     """
-    parts = [part for part in parts if part.kept]
-    kept = sum(part.kept for part in parts)
-    point = high = below = above = 0.0
-    for part in parts:
-        share, rate = part.kept / kept, part.rate
-        if rate.point is None:
-            high += share
-            continue
-        point += share * rate.point
-        below += (share * (rate.point - rate.low)) ** 2
-        above += (share * (rate.high - rate.point)) ** 2
-    known = all(part.rate.point is not None for part in parts)
-    rate = Interval(
-        max(0.0, point - math.sqrt(below)),
-        point if known else None,
-        min(1.0, point + high + math.sqrt(above)),
-    )
+    size = sum(count for count, _ in parts)
+    known = 0
+    point = below = above = 0.0
+    for count, rate in parts:
+        if rate.point is not None:
+            share = count / size
+            known += count
+            point += share * rate.point
+            below += (share * (rate.point - rate.low)) ** 2
+            above += (share * (rate.high - rate.point)) ** 2
+    if not known:
+        return UNKNOWN
+    low, high = point - math.sqrt(below), point + math.sqrt(above) + (size - known) / size
+    return Interval(max(0.0, low), point * size / known, min(1.0, high))
+
+
+def _together(parts: Collection[RateEstimate]) -> RateEstimate:
+    """Strata as one population, in which every kept unit counts once.
+
+    There is no point where nothing is known about one of them: strata do not resemble each other.
+    """
+    rate = mixed_rate([(part.kept, part.rate) for part in parts])
+    if any(part.kept and part.rate.point is None for part in parts):
+        rate = replace(rate, point=None)
     return RateEstimate(
-        kept,
+        sum(part.kept for part in parts),
         sum(part.drawn for part in parts),
         sum(part.answered for part in parts),
         sum(part.lost for part in parts),
         sum(part.wrong for part in parts),
-        rate if parts else UNKNOWN,
+        rate,
     )
