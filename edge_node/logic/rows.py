@@ -22,6 +22,8 @@ Positions = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
 NO_LABEL = -1
+BEFORE_FIRST = -1
+"""A sequence number that no frame has."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -61,15 +63,18 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("answered", np.bool_),
         ("asked_at_ns", np.int64),
         ("suppression", np.int8),
+        # The last sequence it was seen in before the gap that was asked about; BEFORE_FIRST: none.
+        ("gap_sequence", np.int64),
     ]
     return np.dtype(fields)
 
 
 def new_rows(count: int, classes: int) -> Rows:
-    """Rows of zeros, without an opinion of the cloud."""
+    """Rows of zeros, without an opinion of the cloud or a gap that was asked about."""
     rows = np.zeros(count, row_dtype(classes))
     rows["edge_label"] = NO_LABEL
     rows["cloud_label"] = NO_LABEL
+    rows["gap_sequence"] = BEFORE_FIRST
     return rows
 
 

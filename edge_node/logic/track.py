@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edge_node.config import TrackSettings
 from edge_node.logic.associate import assign, distances
-from edge_node.logic.rows import NO_LABEL, Floats, Mask, Positions, Rows, new_rows
+from edge_node.logic.rows import BEFORE_FIRST, NO_LABEL, Floats, Mask, Positions, Rows, new_rows
 from foundation.frames import Boxes, Detections
 
 _LIMIT_FRESH = np.float32(1.5)
@@ -23,7 +23,6 @@ _SETTLED_DETECTIONS = 4
 _STEADY_DETECTIONS = 8
 """Detections after which a velocity is known well enough to tell a conveyor from traffic."""
 _SAME_OBJECT_DISTANCE = np.float32(0.3)
-_BEFORE_FIRST = -1
 _SCORE_MEMORY = np.float32(0.7)
 # Gains of the least-squares straight line through k detections, floored so that a track can turn.
 # Source: Brookner, Tracking and Kalman Filtering Made Easy, section 1.2.10 (growing-memory filter).
@@ -53,13 +52,13 @@ class Tracker:
         self.rows: Rows = self._table[:0]
         self.refused_starts = 0
         self._next_id = 1
-        self._sequence = _BEFORE_FIRST
+        self._sequence = BEFORE_FIRST
         self._scene = np.zeros(2, np.float32)
         self._rigid = False
 
     def advance(self, sequence: int) -> None:
         """Carries every track to the frame with this sequence number by its own velocity."""
-        steps = 1 if self._sequence == _BEFORE_FIRST else max(0, sequence - self._sequence)
+        steps = 1 if self._sequence == BEFORE_FIRST else max(0, sequence - self._sequence)
         self._sequence = sequence
         if len(self.rows) == 0 or steps == 0:
             return
@@ -134,7 +133,7 @@ class Tracker:
 
     def end_all(self) -> Rows:
         """Ends every track (the stream ends, or its frames change size)."""
-        self._sequence = _BEFORE_FIRST
+        self._sequence = BEFORE_FIRST
         self._scene[:] = 0
         self._rigid = False
         return self._remove(np.ones(len(self.rows), np.bool_))
