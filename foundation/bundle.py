@@ -8,6 +8,7 @@ A bundle is a directory or a .zip with these members:
     thresholds.json      from which score a detection is reported, and which are escalated
     smoke/input.png      an image, and
     smoke/expected.json  what the model detects in it
+    policy.json          optional: what asking a certain cloud model about its detections gains
 
 The digest of a bundle is the SHA-256 of manifest.json and so covers everything. Equal contents give
 equal bytes. Services load nothing but bundles; `foundation.detector` runs them.
@@ -33,6 +34,7 @@ import pydantic
 
 from foundation.errors import ConfigError, HardcaseError, IntegrityError
 from foundation.frames import Detections, Pixels
+from foundation.gains import GainModel
 from foundation.manifest import BundleInfo, Calibration, Manifest, Thresholds
 from foundation.settings import Settings, SettingsT, parse_settings
 
@@ -43,6 +45,7 @@ _CALIBRATION = "calibration.json"
 _THRESHOLDS = "thresholds.json"
 _SMOKE_INPUT = "smoke/input.png"
 _SMOKE_EXPECTED = "smoke/expected.json"
+_POLICY = "policy.json"
 _MEMBERS = (_MODEL, _CALIBRATION, _THRESHOLDS, _SMOKE_INPUT, _SMOKE_EXPECTED)
 
 
@@ -71,6 +74,7 @@ class Bundle:
     calibration: Calibration
     thresholds: Thresholds
     smoke: Smoke
+    policy: GainModel | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -81,6 +85,20 @@ class Bundle:
     def digest(self) -> str:
         """SHA-256 of manifest.json in hexadecimal; it covers every member."""
         return hashlib.sha256(self.members()[_MANIFEST]).hexdigest()
+
+    @functools.cached_property
+    def scores_digest(self) -> str:
+        """SHA-256 of what its scores come from: the graph, how it is read, and the calibration.
+
+        A gain model holds for scores; it is a member of the bundle, so it cannot name its digest.
+        """
+        reading = self.info.model_dump(mode="json", include={"labels", "input", "letterbox"})
+        parts = (
+            self.model,
+            _to_json(self.calibration),
+            json.dumps(reading, sort_keys=True).encode(),
+        )
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def members(self) -> dict[str, bytes]:
         """Every member's bytes by name; equal contents give equal bytes."""
@@ -101,6 +119,8 @@ class Bundle:
                 )
             ),
         }
+        if self.policy is not None:
+            members[_POLICY] = _to_json(self.policy)
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
         members[_MANIFEST] = _to_json(Manifest(**dict(self.info), files=digests))
         return members
@@ -149,12 +169,12 @@ class Bundle:
         read = _Reader(path)
         raw_manifest = read(_MANIFEST)
         manifest = _parse(raw_manifest, Manifest, f"{path}/{_MANIFEST}")
-        if set(manifest.files) != set(_MEMBERS):
+        if set(manifest.files) - {_POLICY} != set(_MEMBERS):
             raise IntegrityError(
                 f"{path}: {_MANIFEST} lists {sorted(manifest.files)}, not {sorted(_MEMBERS)}",
                 remedy="Build the bundle again",
             )
-        members = {name: read(name) for name in _MEMBERS}
+        members = {name: read(name) for name in manifest.files}
         for name, data in members.items():
             if hashlib.sha256(data).hexdigest() != manifest.files[name]:
                 raise IntegrityError(
@@ -167,9 +187,17 @@ class Bundle:
         _check_names(path, manifest, calibration, thresholds)
         smoke = _smoke(path, members[_SMOKE_INPUT], expected, len(manifest.labels))
         info = {name: value for name, value in manifest if name in BundleInfo.model_fields}
-        bundle = Bundle(BundleInfo(**info), members[_MODEL], calibration, thresholds, smoke)
+        policy = None
+        if _POLICY in members:
+            policy = _parse(members[_POLICY], GainModel, f"{path}/{_POLICY}")
+        bundle = Bundle(BundleInfo(**info), members[_MODEL], calibration, thresholds, smoke, policy)
         # The digest is of the bytes that were read, which another writer may have laid out anew.
         bundle.__dict__["digest"] = hashlib.sha256(raw_manifest).hexdigest()
+        if policy is not None and policy.edge_scores != bundle.scores_digest:
+            raise IntegrityError(
+                f"{path}: {_POLICY} was fitted on the scores of another bundle",
+                remedy="Fit it for this one with `model-workshop fit-policy`",
+            )
         return bundle
 
 
