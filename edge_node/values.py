@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from foundation.escalations import LabelledBoxes, Region, Verdict
+from foundation.escalations import Encoding, LabelledBoxes, Region, Verdict
 from foundation.frames import Boxes, Pixels
+from foundation.levels import Level
 
 
 class FrameOutcome(enum.StrEnum):
@@ -70,6 +71,16 @@ class Reason(enum.StrEnum):
 
     UNCERTAIN = "uncertain"
     LEAVING = "leaving"
+    CHANGED = "changed"
+    """The evidence about a track is another than when the cloud looked."""
+    GAP = "gap"
+    """A track that was there is not found."""
+    BACKGROUND = "background"
+    """Something differs from the background where nothing was detected."""
+    NOVELTY = "novelty"
+    """The frame is unlike ordinary ones."""
+    AUDIT = "audit"
+    """Drawn by lot from what the edge was sure of."""
 
 
 class Suppression(enum.IntEnum):
@@ -82,6 +93,13 @@ class Suppression(enum.IntEnum):
     BUDGET_REQUESTS = 4
     BUDGET_BYTES = 5
     NO_ESCALATOR = 6
+    PRICE = 7
+    """An answer is worth less than it costs."""
+    WITHIN_RISK = 8
+    """The edge is sure enough for the risk that is promised."""
+    BUDGET_CONTENDED = 9
+    BUDGET_UNUSABLE = 10
+    ENCODER_BUSY = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +135,8 @@ class Question:
         frame_height: Source rows.
         subjects: The tracks in the crop; the first is the one that made the policy ask.
         reason: Why the policy asked.
+        level: How the crop is encoded, as text.
+        gain: What the policy expects of the answer.
         bytes_reserved: What the byte budget was charged before the encoded size was known.
     """
 
@@ -129,6 +149,8 @@ class Question:
     frame_height: int
     subjects: tuple[Subject, ...]
     reason: str
+    level: str
+    gain: float
     bytes_reserved: int
 
 
@@ -140,12 +162,14 @@ class Candidate:
         question: What is asked.
         pixels: uint8 BGR copy of the crop, native resolution.
         proposals: What the edge believes is in it, source pixels; the first is the question's own.
+        level: How it is encoded.
         value: What an answer is worth; the spool evicts the least first.
     """
 
     question: Question
     pixels: Pixels = field(repr=False)
     proposals: LabelledBoxes
+    level: Level
     value: float
 
 
@@ -176,4 +200,12 @@ class Ending:
     verdict: Verdict | None = None
 
 
-News = Encoded | Ending
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """News for the frame lane: how the escalator that is connected lets crops be encoded."""
+
+    encodings: frozenset[Encoding]
+    cloud_bundles: frozenset[str]
+
+
+News = Encoded | Ending | Accepted

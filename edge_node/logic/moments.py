@@ -1,0 +1,116 @@
+"""The best moment of a track so far: the crop that will be sent if it is asked about later.
+
+A track is asked about once, so it should be with the frame that shows it best: whole, sharp, large,
+and where an answer is worth most. Until it is asked, the crop of its best moment is held, bounded
+in number; a track that leaves, or hides, is asked about with what was held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_node.logic.rows import Rows, observed_boxes
+from foundation.escalations import Region
+from foundation.frames import Boxes, Pixels
+
+MOMENTS_MAX = 64
+_BETTER = 1.15
+"""A moment replaces the held one when it is better by this factor: a copy costs time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A track as it was seen best.
+
+    Attributes:
+        track_id: The track.
+        sequence: The frame.
+        captured_at_ns: When it was captured.
+        box: (4,) float32, source pixels.
+        label: The edge's class index at that time.
+        score: The edge's calibrated score at that time.
+        region: What the crop covers.
+        pixels: Copy of it.
+        merit: How good it is; only to be compared within the track.
+    """
+
+    track_id: int
+    sequence: int
+    captured_at_ns: int
+    box: Boxes
+    label: int
+    score: float
+    region: Region
+    pixels: Pixels = field(repr=False)
+    merit: float
+
+
+class Moments:
+    """Holds the best moment of each track that may still be asked about. Single-threaded."""
+
+    def __init__(self, moments_max: int = MOMENTS_MAX) -> None:
+        self._moments_max = moments_max
+        self._held: dict[int, Moment] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def of(self, track_id: int) -> Moment | None:
+        """The best moment held of a track."""
+        return self._held.get(track_id)
+
+    def wants(self, track_id: int, merit: float) -> bool:
+        """Whether a moment of this merit would be held."""
+        held = self._held.get(track_id)
+        if held is not None:
+            return merit > _BETTER * held.merit
+        return merit > 0 and len(self._held) < self._moments_max
+
+    def hold(self, moment: Moment) -> None:
+        """Holds a moment that `wants` has just wanted."""
+        self._held[moment.track_id] = moment
+
+    def forget(self, track_id: int) -> Moment | None:
+        """Lets a track's moment go, and returns it: it is asked about, or is over."""
+        return self._held.pop(track_id, None)
+
+    def keep_only(self, track_ids: set[int]) -> None:
+        """Forgets the tracks that are gone."""
+        for track_id in self._held.keys() - track_ids:
+            del self._held[track_id]
+
+
+def moment_of(
+    rows: Rows, at: int, pixels: Pixels, region: Region, when: tuple[int, int], merit: float
+) -> Moment:
+    """The present moment of a track, with a copy of its crop; `when` is sequence and capture."""
+    return Moment(
+        track_id=int(rows["track_id"][at]),
+        sequence=when[0],
+        captured_at_ns=when[1],
+        box=observed_boxes(rows[at : at + 1])[0].copy(),
+        label=int(rows["edge_label"][at]),
+        score=float(rows["score"][at]),
+        region=region,
+        pixels=pixels[region.y1 : region.y2, region.x1 : region.x2].copy(),
+        merit=merit,
+    )
+
+
+def sharpness_of(pixels: Pixels, box: Boxes) -> float:
+    """Mean squared step between neighbouring pixels inside a box; falls as motion blurs it.
+
+    Args:
+        pixels: (height, width, 3) uint8 BGR.
+        box: (4,) float32, source pixels; looked at in every second row and column when large.
+    """
+    left, top = max(0, int(box[0])), max(0, int(box[1]))
+    right, bottom = int(np.ceil(box[2])), int(np.ceil(box[3]))
+    step = max(1, (right - left) // 32, (bottom - top) // 32)
+    green = pixels[top:bottom:step, left:right:step, 1].astype(np.float32)
+    if min(green.shape) < 2:
+        return 0.0
+    across, down = np.diff(green, axis=1), np.diff(green, axis=0)
+    return float((across * across).mean() + (down * down).mean())
