@@ -1,0 +1,127 @@
+"""What has been offered lately: how much at which value per unit, and how unsteadily it comes.
+
+Everything lies in one array, so that it can be kept in a file and shared.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+PER_OCTAVE = 4
+LOWEST_OCTAVE = -30
+BINS = 160
+"""Value per unit is told apart from 2^-30 to 2^10, so it may be counted in whatever is at hand."""
+
+_EXPOSURE_S = 0
+_RECENT_UNITS, _RECENT_S = 1, 2
+_WINDOW_UNITS, _WINDOW_S = 3, 4
+_WINDOWS, _SUM, _SQUARES, _PAIRS, _PRODUCTS, _PREVIOUS = 5, 6, 7, 8, 9, 10
+_HEAD = 11
+RECORD_LENGTH = _HEAD + 2 * BINS
+
+_MEMORY_WINDOWS = 10.0
+_RHYTHM_MEMORY_WINDOWS = 30.0
+_RECENT_WINDOWS = 0.5
+_WINDOWS_TRUSTED = 3.0
+"""With so many windows seen, half of their correlation is believed."""
+_UNSTEADINESS_AT_FIRST, _UNSTEADINESS_MAX = 4.0, 30.0
+_PRIOR_WINDOWS = 5.0
+
+
+class Demand:
+    """A record that forgets, in windows of the time that filling the bucket takes.
+
+    The distribution over value per unit is remembered for ten windows, the totals of windows for
+    thirty. How much will come in the next window is predicted from the last half window, as far
+    as one window has told of the next so far; what that leaves unexplained is the unsteadiness.
+
+    Attributes:
+        record: (RECORD_LENGTH,) float64, everything it knows; may be copied in and out.
+    """
+
+    def __init__(self, window_s: float) -> None:
+        self.record: Array = np.zeros(RECORD_LENGTH)
+        self._units = self.record[_HEAD : _HEAD + BINS]
+        self._squares = self.record[_HEAD + BINS :]
+        self._window_s = window_s
+
+    def add(self, value: float, units: float) -> None:
+        """Counts one offer; one that is worth nothing is no demand."""
+        if value <= 0.0 or units <= 0.0:
+            return
+        octave = math.log2(value / units) - LOWEST_OCTAVE
+        place = min(BINS - 1, max(0, int(octave * PER_OCTAVE)))
+        self._units[place] += units
+        self._squares[place] += units * units
+        self.record[_RECENT_UNITS] += units
+        self.record[_WINDOW_UNITS] += units
+
+    def age(self, elapsed_s: float) -> None:
+        """Lets time pass, whatever has been added since the last call having come in it."""
+        record, window_s = self.record, self._window_s
+        kept = math.exp(-elapsed_s / (_MEMORY_WINDOWS * window_s))
+        record[_HEAD:] *= kept
+        record[_EXPOSURE_S] = record[_EXPOSURE_S] * kept + elapsed_s
+        kept = math.exp(-elapsed_s / (_RECENT_WINDOWS * window_s))
+        record[_RECENT_UNITS] *= kept
+        record[_RECENT_S] = record[_RECENT_S] * kept + elapsed_s
+        record[_WINDOW_S] += elapsed_s
+        if record[_WINDOW_S] >= window_s:
+            self._close_window()
+
+    def forecast(self) -> tuple[Array, Array]:
+        """What the next window is expected to bring.
+
+        Returns:
+            (BINS,) float64 units a second by value per unit, and (BINS,) float64 the variance of
+            that a second.
+        """
+        record = self.record
+        # So short a record says little: it is taken as a bit of demand in a longer time.
+        exposure_s = max(float(record[_EXPOSURE_S]), self._window_s / 10.0)
+        squares_per_s = float(self._squares.sum()) / exposure_s
+        correlation, unsteadiness = self._rhythm(squares_per_s)
+        mean = float(self._units.sum()) / exposure_s
+        scale = 1.0
+        if mean > 0.0 and record[_RECENT_S] > 0.0:
+            recent = float(record[_RECENT_UNITS] / record[_RECENT_S])
+            scale += correlation * (recent / mean - 1.0)
+        return (
+            self._units * (scale / exposure_s),
+            self._squares * (scale * unsteadiness / exposure_s),
+        )
+
+    def _close_window(self) -> None:
+        record = self.record
+        rate = record[_WINDOW_UNITS] / record[_WINDOW_S]
+        record[_WINDOWS : _PRODUCTS + 1] *= math.exp(
+            -record[_WINDOW_S] / (_RHYTHM_MEMORY_WINDOWS * self._window_s)
+        )
+        if record[_WINDOWS] > 0.0:
+            record[_PAIRS] += 1.0
+            record[_PRODUCTS] += rate * record[_PREVIOUS]
+        record[_WINDOWS] += 1.0
+        record[_SUM] += rate
+        record[_SQUARES] += rate * rate
+        record[_PREVIOUS] = rate
+        record[_WINDOW_UNITS] = record[_WINDOW_S] = 0.0
+
+    def _rhythm(self, squares_per_s: float) -> tuple[float, float]:
+        """The correlation of one window with the next, and the variance left over independent's."""
+        windows, total, squares, pairs, products, _ = self.record[_WINDOWS:_HEAD].tolist()
+        if windows < _WINDOWS_TRUSTED or squares_per_s <= 0.0:
+            return 0.0, _UNSTEADINESS_AT_FIRST
+        mean = total / windows
+        variance = squares / windows - mean * mean
+        if variance <= 0.0:
+            return 0.0, 1.0
+        correlation = min(1.0, max(0.0, (products / pairs - mean * mean) / variance))
+        correlation *= windows / (windows + _WINDOWS_TRUSTED)
+        left = variance * (1.0 - correlation * correlation) * self._window_s / squares_per_s
+        seen = left * windows + _UNSTEADINESS_AT_FIRST * _PRIOR_WINDOWS
+        return correlation, min(_UNSTEADINESS_MAX, max(1.0, seen / (windows + _PRIOR_WINDOWS)))

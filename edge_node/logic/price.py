@@ -1,0 +1,146 @@
+"""The price of a byte: the value per byte below which nothing is sent.
+
+A token in the bucket is worth what the next tokens can buy. Let r be the rate, B the burst, D(q)
+the units a second on offer at a value per unit above q, and W(q) the variance of that a second.
+With h(n) the worth of level n, tokens spent best, and p = h'(n) the price, spending and refilling
+balance in
+
+    gain = r p + integral of D above p + W(p) p' / 2,
+
+with p(B) = 0, because a token that spills is worthless. This is the value iteration of a token
+bucket (Chakrabarti et al., arXiv 2010.13737) in the limit of crops that are small against the
+burst. Without its last term it says that the price is where demand meets the rate; that term makes
+the price rise as the bucket empties and fall to 0 as it fills. It is solved for the level at each
+price,
+
+    n(p) = B - integral from 0 to p of W(q) / (2 (r q + integral of D above q - gain)) dq,
+
+with the gain such that the bucket is empty at the highest price on offer: one number, by bisection.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edge_node.logic.demand import BINS, LOWEST_OCTAVE, PER_OCTAVE, Array, Demand
+
+NS_PER_S = 1_000_000_000
+
+_SUBDIVISION = 2
+_STEPS_PER_OCTAVE = PER_OCTAVE * _SUBDIVISION
+_EDGES = np.arange(BINS + 1)
+_PLACES = np.arange(BINS * _SUBDIVISION + 1) / _SUBDIVISION
+_PRICES: Array = np.concatenate([[0.0], 2.0 ** (LOWEST_OCTAVE + _PLACES / PER_OCTAVE)])
+_BISECTIONS = 16
+_REFRESH_S = 1.0
+
+
+class PriceCurve:
+    """The price at every level of one bucket."""
+
+    def __init__(self, levels: Array, prices: Array) -> None:
+        """Takes (N,) float64 levels that do not fall and the prices there, which do not rise."""
+        self._levels = levels
+        self._prices = prices
+
+    def price(self, level: float) -> float:
+        """Value per unit that the last token of this level is worth."""
+        return float(np.interp(level, self._levels, self._prices))
+
+
+NO_PRICE = PriceCurve(np.zeros(1), np.zeros(1))
+"""While nothing has been offered."""
+
+
+def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float) -> PriceCurve:
+    """Solves for the price at every level (see the module).
+
+    Args:
+        units: (BINS,) float64, units a second expected at each value per unit.
+        variances: (BINS,) float64, their variance a second.
+        rate_per_s: Tokens made a second.
+        burst: What can be taken from a full bucket.
+    """
+    occupied = np.flatnonzero(units)
+    if not len(occupied):
+        return NO_PRICE
+    count = (int(occupied[-1]) + 1) * _SUBDIVISION + 2
+    prices = _PRICES[:count]
+    steps = np.diff(prices)
+    above, spread = _above(units, count), _above(variances, count)
+    bought = np.zeros(count)
+    bought[:-1] = np.cumsum(((above[1:] + above[:-1]) / 2 * steps)[::-1])[::-1]
+    worth = rate_per_s * prices + bought
+    excess = worth - worth.min()
+    weight = (spread[1:] + spread[:-1]) / 8 * steps
+
+    # The loss is what the gain falls short of the least worth by. The whole curve is deeper than
+    # the burst at the low end, and not at the high one.
+    low, high = 1e-12 * float(worth.max()), 2 * float(weight.sum()) / burst
+    for _ in range(_BISECTIONS):
+        loss = math.sqrt(low * high)
+        inverse = 1.0 / (excess + loss)
+        if float(weight @ (inverse[1:] + inverse[:-1])) > burst:
+            low = loss
+        else:
+            high = loss
+    inverse = 1.0 / (excess + high)
+    depths = np.cumsum(weight * (inverse[1:] + inverse[:-1]))
+    levels = burst - np.concatenate([[0.0], depths])
+    return PriceCurve(levels[::-1].copy(), prices[::-1].copy())
+
+
+class Pricing:
+    """Learns what is on offer to one bucket and says what a token is worth at its level.
+
+    Single-threaded; the curve is drawn anew at most once a second.
+
+    Attributes:
+        demand: What has been on offer.
+    """
+
+    def __init__(self, rate_per_s: float, burst: float) -> None:
+        """Takes the rate and what can be taken from a full bucket."""
+        self.demand = Demand(burst / rate_per_s)
+        self._rate_per_s = rate_per_s
+        self._burst = burst
+        self._refreshed_at_ns: int | None = None
+        self._curve = NO_PRICE
+
+    @property
+    def refreshed_at_ns(self) -> int | None:
+        """When the demand was last aged; None before the first time."""
+        return self._refreshed_at_ns
+
+    def restore(self, record: Array, refreshed_at_ns: int) -> None:
+        """Takes over another's demand, (RECORD_LENGTH,) float64, aged at that instant."""
+        self.demand.record[:] = record
+        if refreshed_at_ns != self._refreshed_at_ns:
+            self._refreshed_at_ns = refreshed_at_ns
+            self._redraw()
+
+    def price(self, level: float, now_ns: int) -> float:
+        """Value per unit at this level, now."""
+        if self._refreshed_at_ns is None:
+            self._refreshed_at_ns = now_ns
+        elapsed_s = (now_ns - self._refreshed_at_ns) / NS_PER_S
+        if not 0.0 <= elapsed_s < _REFRESH_S:
+            self.demand.age(max(0.0, elapsed_s))
+            self._refreshed_at_ns = now_ns
+            self._redraw()
+        return self._curve.price(level)
+
+    def _redraw(self) -> None:
+        self._curve = price_curve(*self.demand.forecast(), self._rate_per_s, self._burst)
+
+
+def _above(amounts: Array, count: int) -> Array:
+    """Sums over all bins above each of the first prices, (count,) float64."""
+    edges = np.zeros(BINS + 1)
+    edges[:-1] = np.cumsum(amounts[::-1])[::-1]
+    out = np.empty(count)
+    out[0] = edges[0]
+    out[1:] = np.interp(_PLACES[: count - 1], _EDGES, edges)
+    return out
