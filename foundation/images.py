@@ -40,6 +40,11 @@ _FORMATS = {
 _UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError)
 """What Pillow raises on bytes that are no image of the format."""
 
+# Every scan of a progressive JPEG goes over all its pixels, and takes a dozen bytes. Encoders write
+# ten scans; what a picture says of itself may hold some more (a thumbnail).
+_JPEG_SCAN = b"\xff\xda"
+_JPEG_SCANS_MAX = 32
+
 # Pillow would start a decoding thread per core for every crop. It takes no argument for it.
 PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
@@ -122,13 +127,16 @@ def _header_size(data: bytes, encoding: Encoding) -> tuple[int, int]:
     """Width and height of what decoding will allocate, read without decoding.
 
     Raises:
-        RejectedError: it is not an image of that encoding, or absurdly large.
+        RejectedError: it is not an image of that encoding, or absurdly large, or made so that
+            decoding it costs more than its pixels.
     """
     try:
         with PIL.Image.open(io.BytesIO(data), formats=[_FORMATS[encoding]]) as header:
             size = header.size
         if encoding is Encoding.AVIF and avif.still_size(data) != size:
             raise ValueError("its two sizes differ")
+        if encoding is Encoding.JPEG and data.count(_JPEG_SCAN) > _JPEG_SCANS_MAX:
+            raise ValueError("it has more scans than a picture needs")
     except (PIL.Image.DecompressionBombError, *_UNREADABLE) as error:
         too_large = isinstance(error, PIL.Image.DecompressionBombError)
         raise RejectedError(

@@ -50,6 +50,11 @@ def test_the_size_is_that_of_the_stream(width: int, height: int) -> None:
     assert still_size(bytes(data)) == (width, height)
 
 
+def test_the_container_takes_less_than_300_bytes() -> None:
+    """That is what AVIF costs before the first pixel."""
+    assert 200 < stream_at(still()) < 300
+
+
 @given(st.integers(1, 65536), st.integers(1, 65536))
 def test_any_size_is_read(width: int, height: int) -> None:
     """Up to the largest that AV1 knows."""

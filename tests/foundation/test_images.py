@@ -253,6 +253,19 @@ def test_a_bomb_beyond_what_pillow_opens_is_too_large() -> None:
     assert reason_of(bytes(data), Encoding.PNG) is RejectReason.TOO_LARGE
 
 
+@pytest.mark.parametrize(("repeats", "accepted"), [(0, True), (10, True), (1000, False)])
+def test_a_jpeg_of_endless_scans_is_refused(repeats: int, accepted: bool) -> None:
+    """A dozen bytes that go over all pixels again; 350,000 of them fit into a message."""
+    flat = np.full((64, 96, 3), 128, np.uint8)
+    data = cv2.imencode(".jpg", flat, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    data = data[:-2] + last * repeats + data[-2:]
+    if accepted:
+        assert np.abs(decode(data, Encoding.JPEG).astype(int) - 128).max() <= 2
+    else:
+        assert reason_of(data, Encoding.JPEG) is RejectReason.NOT_AN_IMAGE
+
+
 @ALL
 def test_limits_are_inclusive(encoding: Encoding) -> None:
     """96 by 64 passes limits of exactly that, and fails one more."""
