@@ -58,6 +58,7 @@ class ChangeRules:
         levels_min: Change in grey levels.
         cells_min: Fewest changed cells side by side.
         share_max: Share of all cells above which a change is none of an object.
+        strength_min: Least strength of a group; below it is light that falls differently.
         explained_max: Share of a group's cells that tracks may touch.
     """
 
@@ -68,6 +69,7 @@ class ChangeRules:
     levels_min: float = 12.0
     cells_min: int = 4
     share_max: float = 0.5
+    strength_min: float = 0.25
     explained_max: float = 0.3
 
 
@@ -188,6 +190,7 @@ class Background:
         self._dismissed[row, column] |= old[group]
         wanted &= ~old
         strengths = 1 - np.bincount(group, weakness[row, column]) / sizes
+        wanted &= strengths >= self._rules.strength_min
         boxes = boxes_of(row, column, group)[wanted]
         return Change(boxes, strengths[wanted].astype(np.float32), Abstention.NONE)
 
