@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from foundation.escalations import Encoding
+from foundation.errors import ConfigError
+from foundation.levels import Level
 from foundation.settings import Settings
 
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -84,31 +85,109 @@ class TrackSettings(Settings):
     """Tracks alive at once; further detections start none, and are counted."""
 
 
+class RiskSettings(Settings):
+    """What is promised where the aim is a risk."""
+
+    alpha: float = Field(default=0.1, gt=0.0, lt=1.0)
+    """Most of a group's tracks (of a board, a picture, as the bundle was fitted) that the edge may
+    keep to itself and be wrong about, as a share."""
+    promise: Literal["expectation", "confidence"] = "confidence"
+    """expectation: on average over calibrations. confidence: but for an unlucky calibration in
+    20."""
+
+
+class NodeBudgetSettings(Settings):
+    """What the cameras of one machine may spend together."""
+
+    folder: str = ""
+    """Folder of the file that the edge nodes of this machine share; empty: each has its own
+    budget only."""
+    requests_per_s: float = Field(default=20.0, ge=0.0, le=10_000.0)
+    """Sustained rate of escalations of all cameras."""
+    requests_burst: float = Field(default=20.0, ge=0.0, le=10_000.0)
+    """Escalations of all cameras that may leave at once after a quiet time."""
+    uplink_bytes_per_s: float = Field(default=64_000.0, ge=0.0)
+    """Sustained rate of bytes of all cameras."""
+    uplink_bytes_burst: float = Field(default=256_000.0, ge=0.0)
+    """Bytes of all cameras that may leave at once after a quiet time."""
+
+
+class AuditSettings(Settings):
+    """The sample of what the edge was sure of, from which its silent errors are estimated."""
+
+    audits_per_h: float = Field(default=60.0, ge=0.0, le=3600.0)
+    """Escalations drawn by lot in an hour, paid from the budget; 0 draws none."""
+    window_s: float = Field(default=86_400.0, ge=600.0, le=2_592_000.0)
+    """Time that the estimate speaks about."""
+
+
+class MissedSettings(Settings):
+    """Where the edge looks for what its detector missed."""
+
+    gaps: bool = True
+    """Ask about the place of a track that was there and is not found."""
+    background: bool = True
+    """Ask about what differs from the background where nothing was detected; says nothing while
+    the whole scene moves."""
+    background_worth: float = Field(default=0.1, ge=0.0, le=10.0)
+    """Gain that is expected where the background has changed beyond doubt."""
+    novelty: bool = True
+    """Trust scores less in frames unlike the ordinary ones of the bundle, and ask about such a
+    frame once; without effect where the bundle does not say what is ordinary."""
+    novelty_worth: float = Field(default=0.5, ge=0.0, le=10.0)
+    """Gain that is expected of a frame unlike the ordinary ones."""
+
+
 class PolicySettings(Settings):
     """What is asked of the cloud, and how much."""
 
+    rollout: Literal["off", "shadow", "enforce"] = "enforce"
+    """off: nothing is asked. shadow: it is decided and counted what would be sent, and nothing is.
+    enforce: it is sent."""
+    aim: Literal["budget", "rate", "risk"] = "budget"
+    """budget: the most gain for the bytes and requests allowed. rate: a share of the tracks.
+    risk: whatever keeps the risk of what is not asked. Whatever the aim, the budgets hold."""
+    ask_share: float = Field(default=0.2, gt=0.0, le=1.0)
+    """Share of the tracks that are asked about, where the aim is a rate."""
+    risk: RiskSettings = RiskSettings()
+    """What is promised where the aim is a risk."""
     band_low: dict[str, Score] = Field(default_factory=dict)
     """Per label, the calibrated score from which the edge asks; absent labels as in the bundle."""
     band_high: dict[str, Score] = Field(default_factory=dict)
     """Per label, the calibrated score above which the edge is sure; absent labels as in the
     bundle."""
+    class_cost: dict[str, Annotated[float, Field(ge=0.0, le=1000.0)]] = Field(default_factory=dict)
+    """Per label, how much being wrong about it matters; absent labels as in the bundle, else 1."""
+    live_share: float = Field(default=0.3, ge=0.0, le=1.0)
+    """How much of a verdict's worth lies in the live result, which it corrects for as long as the
+    object stays in view; the rest lies in the record, which it always corrects."""
+    live_horizon_s: float = Field(default=5.0, gt=0.0, le=3600.0)
+    """Time in view beyond which a correction is worth no more."""
     min_track_frames: int = Field(default=5, ge=1, le=10_000)
     """Frames a track must have lived before it is asked about, unless it is about to leave."""
     leaving_frames: int = Field(default=4, ge=0, le=1000)
     """A track that its motion carries out of the frame in this many frames is about to leave."""
     cooldown_s: float = Field(default=3.0, ge=0.0, le=86_400.0)
     """Before a track is asked about again whose escalation ended without an answer. A track with
-    an answer is never asked about again."""
+    an answer is asked about again only when the evidence has changed."""
     expiry_s: float = Field(default=5.0, gt=0.0, le=86_400.0)
     """From capture to the instant at which a verdict is of no use."""
-    requests_per_s: float = Field(default=20.0, gt=0.0, le=10_000.0)
+    requests_per_s: float = Field(default=20.0, ge=0.0, le=10_000.0)
     """Sustained rate of escalations."""
-    requests_burst: float = Field(default=20.0, ge=1.0, le=10_000.0)
+    requests_burst: float = Field(default=20.0, ge=0.0, le=10_000.0)
     """Escalations that may leave at once after a quiet time."""
-    uplink_bytes_per_s: float = Field(default=64_000.0, gt=0.0)
+    uplink_bytes_per_s: float = Field(default=64_000.0, ge=0.0)
     """Sustained rate of bytes."""
-    uplink_bytes_burst: float = Field(default=256_000.0, gt=0.0)
+    uplink_bytes_burst: float = Field(default=256_000.0, ge=0.0)
     """Bytes that may leave at once after a quiet time."""
+    encode_share: float = Field(default=0.25, gt=0.0, le=16.0)
+    """Share of one processor core that encoding may take."""
+    node: NodeBudgetSettings = NodeBudgetSettings()
+    """What the cameras of one machine may spend together."""
+    audit: AuditSettings = AuditSettings()
+    """The sample of what the edge was sure of."""
+    missed: MissedSettings = MissedSettings()
+    """Where the edge looks for what its detector missed."""
 
 
 class CropSettings(Settings):
@@ -121,10 +200,20 @@ class CropSettings(Settings):
     per_frame_max: int = Field(default=8, ge=1, le=1024)
     """Tracks of one frame that are asked about at most, those inside the same crops not counted;
     the others come with the frames that follow."""
-    encoding: Encoding = Encoding.WEBP
-    """webp, jpeg or png."""
-    quality: int = Field(default=80, ge=1, le=100)
-    """Quality of the lossy encodings."""
+    levels: tuple[str, ...] = ()
+    """Ways to compress a crop that may be chosen from, such as webp80, avif45@0.5 or png: format,
+    quality, and the scale to which it is shrunk. Empty: those of the bundle's gain model, or
+    webp80 where it has none."""
+
+    @field_validator("levels")
+    @classmethod
+    def _are_levels(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
+        for text in levels:
+            try:
+                Level.parse(text)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return levels
 
 
 class FusionSettings(Settings):

@@ -36,6 +36,7 @@ _TEXTURE_MIN = 0.05
 
 Finite = Annotated[float, pydantic.Field(allow_inf_nan=False)]
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+_UNITS = pydantic.Field(max_length=65_536)
 Share = Annotated[float, pydantic.Field(ge=0, le=2)]
 
 
@@ -60,6 +61,26 @@ class LevelCosts(Settings):
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return text
+
+
+class RiskUnits(Settings):
+    """What the edge doubted and whether it was wrong, from which a promised risk is calibrated.
+
+    A unit is a track, or a detection of a picture; a group is a board, a picture, a camera.
+    """
+
+    doubts: Annotated[tuple[Annotated[float, pydantic.Field(ge=0, le=1)], ...], _UNITS]
+    wrong: Annotated[tuple[bool, ...], _UNITS]
+    groups: Annotated[tuple[Annotated[int, pydantic.Field(ge=0)], ...], _UNITS]
+    group_count: Annotated[int, pydantic.Field(ge=1)]
+
+    @pydantic.model_validator(mode="after")
+    def _belong_together(self) -> RiskUnits:
+        if not len(self.doubts) == len(self.wrong) == len(self.groups):
+            raise ValueError("doubts, wrong and groups must be equally long")
+        if max(self.groups, default=0) >= self.group_count:
+            raise ValueError("a group has a number that is not below group_count")
+        return self
 
 
 class GainModel(Settings):
@@ -87,6 +108,10 @@ class GainModel(Settings):
     """What a crop keeps of the gain, for lack of surroundings; 0: crops are never worth it."""
     frame_share: Share = 0.0
     """What a whole frame keeps of the gain; 0: the cloud is not asked about whole frames."""
+    ordinary: Mapping[str, Any] | None = None
+    """What ordinary frames are like; the edge node's novelty model, whose form is its own."""
+    risk: RiskUnits | None = None
+    """What a promised risk is calibrated on."""
     figures: Mapping[str, Any] = pydantic.Field(default_factory=dict)
     """What the fit reached, on which material."""
 
@@ -125,6 +150,16 @@ class GainModel(Settings):
         size = np.searchsorted(edges, sizes_px, side="right")
         gains = table[:, size, at] * (1 - part) + table[:, size, at + 1] * part
         return np.asarray(gains, np.float32)
+
+    @functools.cached_property
+    def retention(self) -> Floats:
+        """What each level (L,) keeps of the best one's gain about what is wholly in doubt."""
+        table, knots, _ = self._arrays
+        doubtful = table[:, :, int(np.abs(knots - 0.5).argmin())].mean(axis=1)
+        best = float(doubtful.max())
+        if best <= 0:
+            return np.ones(len(doubtful), np.float32)
+        return np.asarray(np.maximum(doubtful, 0) / np.float32(best), np.float32)
 
     def class_costs(self, labels: Sequence[str]) -> Floats:
         """How much each class matters (classes,)."""

@@ -39,6 +39,9 @@ class Prices:
     per_encode_s: float = 0.0
 
 
+FREE = Prices(0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One crop that is worth its price.
@@ -101,6 +104,47 @@ class Planner:
             if frame_net > net:
                 asks = frame
         return sorted(asks, key=lambda ask: -ask.value / ask.size_bytes)
+
+    def quote(
+        self, boxes: Boxes, gains: Floats, frame_size: tuple[int, int], prices: Prices
+    ) -> tuple[Floats, Floats, Floats]:
+        """What asking about each proposal by itself would gain and cost at its best level.
+
+        Returns:
+            Value, bytes and seconds of encoding, each (N,).
+        """
+        regions = self._regions(boxes, frame_size)
+        pixels = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
+        values = self._model.crop_share * gains
+        size, seconds, net = self._net(values, pixels, 1.0, 1, prices)
+        at = (net.argmax(axis=0), np.arange(len(boxes)))
+        return values[at], size[at], seconds[at]
+
+    def choose(self, region: Region, gains: Floats, prices: Prices, texture: float) -> Ask:
+        """One crop that is cut already, at its best level; its net value may be negative.
+
+        Args:
+            region: what it covers.
+            gains: (L,) expected gain of the answer at each level.
+            prices: what is given up.
+            texture: of its pixels.
+        """
+        pixels = region.width * region.height
+        values = self._model.crop_share * gains[:, None]
+        size, seconds, net = self._net(values, pixels, texture, 1, prices)
+        level = int(net[:, 0].argmax())
+        return Ask(
+            region=region,
+            level=level,
+            members=np.zeros(0, np.intp),
+            value=float(values[level, 0]),
+            size_bytes=int(size[level, 0]),
+            encode_s=float(seconds[level, 0]),
+        )
+
+    def region_of(self, box: Boxes, frame_size: tuple[int, int]) -> Region:
+        """The crop around one box (4,) by itself."""
+        return Region(*self._regions(box[None], frame_size)[0].tolist())
 
     def _worth_asking(
         self,
@@ -173,13 +217,8 @@ class Planner:
         after = boxes[None, :, :2] >= regions[:, None, :2]
         inside = np.asarray((after & (boxes[None, :, 2:] <= regions[:, None, 2:])).all(axis=2))
         values = share * (gains @ inside.T.astype(np.float32))
-        size = self._model.image_bytes(pixels, [texture(place) for place in places])
-        size = size + FRAMING_BYTES + PROPOSAL_BYTES * inside.sum(axis=1)
-        seconds = self._model.encode_s(pixels)
-        net = values - prices.per_byte * size - prices.per_request
-        net -= prices.per_encode_s * seconds
-        if self._unusable is not None:
-            net[self._unusable] = -np.inf
+        textures = [texture(place) for place in places]
+        size, seconds, net = self._net(values, pixels, textures, inside.sum(axis=1), prices)
         asks, total = [], 0.0
         for column, level in enumerate(net.argmax(axis=0).tolist()):
             if net[level, column] <= 0:
@@ -198,3 +237,21 @@ class Planner:
                 )
             )
         return asks, total
+
+    def _net(
+        self,
+        values: Floats,
+        pixels: npt.ArrayLike,
+        textures: npt.ArrayLike,
+        proposals: npt.ArrayLike,
+        prices: Prices,
+    ) -> tuple[Floats, Floats, Floats]:
+        """Bytes on the wire, seconds of encoding and net value, each (L, R), of R regions."""
+        size = self._model.image_bytes(pixels, textures) + FRAMING_BYTES
+        size = size + PROPOSAL_BYTES * np.asarray(proposals, np.float32)
+        seconds = self._model.encode_s(pixels)
+        net = values - prices.per_byte * size - prices.per_request
+        net = np.asarray(net - prices.per_encode_s * seconds, np.float32)
+        if self._unusable is not None:
+            net[self._unusable] = -np.inf
+        return size, seconds, net

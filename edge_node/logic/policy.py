@@ -1,10 +1,11 @@
-"""What is asked of the cloud: which tracks, when, within which budget, and why.
+"""What is asked of the cloud: about which tracks, when, with which crop at which level, and why.
 
-A track is asked about when the edge is not sure of it: its best calibrated score has reached the
-low end of its class's band and its mean score stays under the high end. It is asked about once,
-when it has been seen for a while (the votes have settled) or is about to leave, and while its box
-lies whole inside the frame. Candidates are ranked by p(1 - p), the variance of the edge's belief,
-and paid from two token buckets. Tracks in the band that lie in an asked-about crop ride along.
+A track may be asked about when it lies in its class's band, has been seen for a while or is about to
+leave, and lies whole in the frame. It is worth the gain that the bundle's gain model expects of an
+answer, times what that is worth on this camera by the time it comes. Tracks near each other share a
+crop; crops and levels are planned at the prices of the aim, and what is worth more than it costs is
+sent. A track is asked about once, with the frame that showed it best; again only when its
+escalation ended without an answer, or the evidence has changed since the cloud looked.
 
 Single-threaded; owned by the frame lane, whose track table it marks.
 """
@@ -16,17 +17,56 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_node.config import CropSettings, PolicySettings
-from edge_node.logic.budget import SizeEstimate, TokenBucket
+from edge_node.config import PolicySettings
+from edge_node.logic.aim import OUTBIDS, Aim
+from edge_node.logic.reconsider import evidence_changed
+from edge_node.logic.moments import Moment, Moments, moment_of, sharpness_of
+from edge_node.logic.plan import FREE, Ask, Planner, Prices
 from edge_node.logic.rows import Floats, Mask, Positions, Rows, observed_boxes
+from edge_node.logic.spending import Reservation
+from edge_node.logic.worth import Worth
 from edge_node.values import Reason, Suppression
 from foundation.escalations import Region
-from foundation.geometry import crop_region
+from foundation.frames import Pixels
+from foundation.gains import GainModel, texture_of
+from foundation.geometry import box_areas
 
 _BORDER_PX = 2.0
 """A box that ends this near to the frame's border is taken as cut: boxes are a pixel or two off."""
+_LOOKS_MAX = 4
+"""Tracks of one frame whose sharpness is looked at; the others have their turn later."""
+_STALE = 0.7
+"""A track whose present moment is worse than this share of its best is asked about with that."""
 
 NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The present frame as the policy sees it.
+
+    Attributes:
+        sequence: Its number.
+        captured_at_ns: When it was captured.
+        now_ns: The present instant.
+        pixels: uint8 BGR (height, width, 3).
+        trust: How the calibrated scores (N,) of tracks are trusted in it: as they are, unless the
+            frame is unlike ordinary ones.
+    """
+
+    sequence: int
+    captured_at_ns: int
+    now_ns: int
+    pixels: Pixels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return int(self.pixels.shape[1]), int(self.pixels.shape[0])
+
+    def texture(self, region: Region) -> float:
+        """What there is to encode in a region."""
+        return texture_of(self.pixels[region.y1 : region.y2, region.x1 : region.x2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,65 +75,107 @@ class Decision:
 
     Attributes:
         region: The crop.
-        asked: Positions in the track table the verdict decides about; the first made the policy
-            ask, the others are in the band and lie whole inside the crop.
+        level: Index into the gain model's levels.
+        asked: Positions in the track table that the verdict decides about; the first made the
+            policy ask, the others are in the band and lie whole inside the crop. Empty where no
+            track is meant.
         reason: Why.
-        value: p(1 - p), summed over the asked tracks.
-        bytes_reserved: What the byte budget was charged.
+        value: What the verdict is expected to be worth.
+        gain: What it is expected to gain, whatever that is worth.
+        reservation: What the budget was charged.
+        moment: The held moment that is sent; None: the present frame.
     """
 
     region: Region
+    level: int
     asked: tuple[int, ...]
     reason: Reason
     value: float
-    bytes_reserved: int
+    gain: float
+    reservation: Reservation
+    moment: Moment | None = None
 
 
 class Policy:
-    """Decides per frame; remembers the budgets. Marks `pending`, `asked_at_ns` and `suppression`.
+    """Decides per frame. Marks `pending`, `offered`, `asked_at_ns` and `suppression`.
 
     Attributes:
         suppressed: Tracks newly suppressed since the last frame, by cause.
+        moments: The best crops so far of tracks that may still be asked about.
     """
 
     def __init__(
-        self, settings: PolicySettings, crop: CropSettings, low: Floats, high: Floats
+        self,
+        settings: PolicySettings,
+        model: GainModel,
+        planner: Planner,
+        aim: Aim,
+        worth: Worth,
+        limits: tuple[Floats, Floats, Floats],
     ) -> None:
-        """Takes the band's ends per class (classes,) on calibrated scores."""
+        """Takes the band's low and high ends and the report threshold per class (classes,)."""
         self._settings = settings
-        self._crop = crop
-        self._low = low
-        self._high = high
-        self._requests = TokenBucket(settings.requests_per_s, settings.requests_burst)
-        self._bytes = TokenBucket(settings.uplink_bytes_per_s, settings.uplink_bytes_burst)
-        self._sizes = SizeEstimate()
+        self._model = model
+        self._planner = planner
+        self._aim = aim
+        self._worth = worth
+        self._low, self._high, self._report = limits
         self.suppressed: dict[Suppression, int] = {}
+        self.moments = Moments()
 
-    def consider(
-        self, rows: Rows, sequence: int, now_ns: int, frame_width: int, frame_height: int
-    ) -> list[Decision]:
-        """Decides about every track of the present frame, most valuable first."""
+    def use(self, planner: Planner) -> None:
+        """Plans with another set of levels from now on."""
+        self._planner = planner
+
+    def consider(self, rows: Rows, view: View, trust: float = 1.0) -> list[Decision]:
+        """Decides about every track of the present frame, most valuable per byte first.
+
+        Args:
+            rows: The track table; marked.
+            view: The frame.
+            trust: How far scores are trusted, 0 to 1; less in a frame unlike ordinary ones.
+        """
         self.suppressed.clear()
-        due = rows["confirmed"] & ~(rows["pending"] | rows["answered"])
-        due &= (rows["coasted"] == 0) & ~rows["from_cloud"]
-        if not due.any():
+        again = evidence_changed(rows)
+        due = rows["confirmed"] & ~rows["pending"] & ~rows["from_cloud"]
+        due &= ~rows["answered"] | again
+        due &= (rows["coasted"] == 0) | (rows["offered"] & ~rows["answered"])
+        at = np.flatnonzero(due)
+        if at.size == 0:
             return []
-        leaving = self._leaving(rows, frame_width, frame_height)
-        in_band = self._in_band(rows)
-        cut = _touches_border(rows, frame_width, frame_height)
-        age = sequence - rows["first_sequence"] + 1
-        due &= (age >= self._settings.min_track_frames) | leaving
-        cooling = (rows["asked_at_ns"] > 0) & (
-            now_ns - rows["asked_at_ns"] < self._settings.cooldown_s * NS_PER_S
+        part = rows[at]
+        width, height = view.size
+        leaving = self._leaving(part, width, height)
+        in_band = self._in_band(part)
+        cut = touches_border(part, width, height) | (part["coasted"] > 0)
+        age = view.sequence - part["first_sequence"] + 1
+        ready = (age >= self._settings.min_track_frames) | leaving | cut
+        cooling = (part["asked_at_ns"] > 0) & (
+            view.now_ns - part["asked_at_ns"] < self._settings.cooldown_s * NS_PER_S
         )
+        gains = self._gains(part, trust)
+        worth = self._worth.of(part, width, height)
+        merit = self._hold(part, view, in_band & ~cut & ~cooling, gains.max(axis=0))
+        held = np.array([self.moments.of(i) is not None for i in part["track_id"].tolist()])
+        stale = held & (cut | (merit < _STALE * self._held_merit(part, held)))
+        kept = self._kept_by_risk(part)
+        open_ = ready & in_band & ~cooling & ~kept
+        prices = self._aim.prices(view.now_ns)
+        self._learn(rows, at, open_ & (held | ~cut), gains * worth, view, prices)
         decisions = list(
-            self._spend(
-                rows, due & in_band & ~cut & ~cooling, leaving, now_ns, (frame_width, frame_height)
-            )
+            self._spend(rows, at, gains, worth, (open_ & ~cut & ~stale, open_ & stale), view)
+            if open_.any()
+            else ()
         )
-        self._note(rows, np.flatnonzero(due & ~in_band), Suppression.OUTSIDE_BAND)
-        self._note(rows, np.flatnonzero(due & in_band & cut), Suppression.CUT_BY_FRAME)
-        self._note(rows, np.flatnonzero(due & in_band & ~cut & cooling), Suppression.COOLDOWN)
+        left = ~rows["pending"][at]
+        self._note(rows, at[left & ready & ~in_band], Suppression.OUTSIDE_BAND)
+        self._note(rows, at[left & ready & in_band & cut & ~held], Suppression.CUT_BY_FRAME)
+        self._note(rows, at[left & ready & in_band & cooling], Suppression.COOLDOWN)
+        self._note(rows, at[left & ready & in_band & ~cooling & kept], Suppression.WITHIN_RISK)
+        decided = np.isin(at, [p for d in decisions for p in d.asked])
+        refused = left & open_ & (held | ~cut) & ~decided
+        fresh = rows["suppression"][at] < Suppression.BUDGET_REQUESTS
+        self._note(rows, at[refused & fresh], Suppression.PRICE)
         return decisions
 
     def suppress_all(self, rows: Rows) -> None:
@@ -103,11 +185,34 @@ class Policy:
         if due.any():
             self._note(rows, np.flatnonzero(due & self._in_band(rows)), Suppression.NO_ESCALATOR)
 
-    def settle(self, bytes_reserved: int, region: Region, size_bytes: int) -> None:
-        """Learns the encoded size of a crop; 0 when it was never sent."""
-        self._bytes.settle(bytes_reserved, size_bytes)
-        if size_bytes:
-            self._sizes.learn(region.width * region.height, size_bytes)
+    def settle(self, reservation: Reservation, size_bytes: float) -> None:
+        """Learns the size on the wire of what was reserved; 0 when it is never sent."""
+        self._aim.settle(reservation, size_bytes)
+
+    def pay(
+        self, region: Region, value: float, view: View, *, by_lot: bool = False
+    ) -> tuple[Ask, Reservation] | Suppression:
+        """Pays for one crop that no track made it ask for; or says why not.
+
+        Args:
+            region: The crop.
+            value: What is expected of the answer.
+            view: The frame.
+            by_lot: It was drawn: paid whatever the price, and seen as well as can be.
+        """
+        prices = FREE if by_lot else self._aim.prices(view.now_ns)
+        gains = np.float32(value) * self._model.retention
+        ask = self._planner.choose(region, gains, prices, view.texture(region))
+        worth = OUTBIDS if by_lot else ask.value
+        answer = self._aim.reserve(worth, ask.size_bytes, ask.encode_s, view.now_ns)
+        return answer if isinstance(answer, Suppression) else (ask, answer)
+
+    def _gains(self, rows: Rows, trust: float) -> Floats:
+        """Expected gain (L, N) of an answer about each track, class costs left aside."""
+        scores = rows["score"]
+        if trust < 1:
+            scores = trust * scores + (1 - trust) * np.float32(0.5)
+        return self._model.gains_of(scores, np.sqrt(box_areas(observed_boxes(rows))))
 
     def _in_band(self, rows: Rows) -> Mask:
         label = rows["edge_label"]
@@ -115,6 +220,12 @@ class Policy:
             rows["score"] < self._high[label]
         )
         return in_band
+
+    def _kept_by_risk(self, rows: Rows) -> Mask:
+        """Which tracks the aim keeps, by the probability that the edge is wrong about them."""
+        stands = rows["score"] >= self._report[rows["edge_label"]]
+        doubt = np.where(stands, 1 - rows["score"], rows["score"])
+        return np.array([self._aim.keeps(value) for value in doubt.tolist()], np.bool_)
 
     def _leaving(self, rows: Rows, frame_width: int, frame_height: int) -> Mask:
         ahead = rows["box"].copy()
@@ -125,65 +236,105 @@ class Policy:
         out |= (ahead[:, 2:] > np.array([frame_width, frame_height], np.float32)).any(axis=1)
         return out
 
+    def _hold(self, rows: Rows, view: View, wanted: Mask, value: Floats) -> Floats:
+        """Holds what is a better moment than before; returns the merit (N,) of the present one."""
+        boxes = observed_boxes(rows)
+        sizes = np.sqrt(np.maximum(box_areas(boxes), 1))
+        merit = np.asarray(value * sizes, np.float32)
+        hopeful = np.flatnonzero(wanted)
+        hopeful = hopeful[np.argsort(-value[hopeful], kind="stable")]
+        for position in hopeful[:_LOOKS_MAX].tolist():
+            merit[position] *= np.sqrt(sharpness_of(view.pixels, boxes[position]))
+            track_id, score = int(rows["track_id"][position]), float(merit[position])
+            if self.moments.wants(track_id, score):
+                region = self._planner.region_of(boxes[position], view.size)
+                when = (view.sequence, view.captured_at_ns)
+                self.moments.hold(moment_of(rows, position, view.pixels, region, when, score))
+        # What was not looked at is taken for as good as it was.
+        merit[hopeful[_LOOKS_MAX:]] = np.inf
+        return merit
+
+    def _held_merit(self, rows: Rows, held: Mask) -> Floats:
+        merits = np.zeros(len(rows), np.float32)
+        for position in np.flatnonzero(held).tolist():
+            moment = self.moments.of(int(rows["track_id"][position]))
+            merits[position] = moment.merit if moment is not None else 0.0
+        return merits
+
+    def _learn(
+        self, rows: Rows, at: Positions, ready: Mask, values: Floats, view: View, prices: Prices
+    ) -> None:
+        """Lets the aim hear of each track once, when it may first be asked about."""
+        fresh = np.flatnonzero(ready & ~rows["offered"][at])
+        if fresh.size == 0:
+            return
+        boxes = observed_boxes(rows[at[fresh]])
+        quotes = self._planner.quote(boxes, values[:, fresh], view.size, prices)
+        for value, size_bytes, encode_s in zip(*(q.tolist() for q in quotes), strict=True):
+            self._aim.learn(value, size_bytes, encode_s, view.now_ns)
+        rows["offered"][at[fresh]] = True
+
     def _spend(
         self,
         rows: Rows,
-        wanted: Mask,
-        leaving: Mask,
-        now_ns: int,
-        frame_size: tuple[int, int],
+        at: Positions,
+        gains: Floats,
+        worth: Floats,
+        wanted: tuple[Mask, Mask],
+        view: View,
     ) -> Iterator[Decision]:
-        positions = np.flatnonzero(wanted)
-        if positions.size == 0:
-            return
-        width, height = frame_size
-        values = rows["score"] * (1 - rows["score"])
-        boxes = observed_boxes(rows)
-        ranked = positions[np.argsort(-values[positions], kind="stable")]
-        for rank, first in enumerate(ranked.tolist()):
-            if rows["pending"][first]:
-                continue  # rides along with a more valuable one
-            cause = Suppression.BUDGET_REQUESTS
-            if self._requests.holds(1.0, now_ns):
-                cause = Suppression.BUDGET_BYTES
-                region = crop_region(
-                    boxes[first],
-                    margin=self._crop.margin,
-                    side_min_px=self._crop.side_min_px,
-                    frame_width=width,
-                    frame_height=height,
-                )
-                reserved = self._sizes.predict(region.width * region.height)
-                if self._bytes.holds(reserved, now_ns):
-                    cause = Suppression.NONE
-            if cause is not Suppression.NONE:
-                # Nothing of less value is paid for either; the next frame asks again.
-                left = ranked[rank:][~rows["pending"][ranked[rank:]]]
-                self._note(rows, left, cause)
-                return
-            self._requests.take(1.0)
-            self._bytes.take(reserved)
-            riders = self._riders(rows, first, region)
-            asked = (first, *riders.tolist())
-            rows["pending"][list(asked)] = True
-            rows["asked_at_ns"][list(asked)] = now_ns
-            yield Decision(
-                region,
-                asked,
-                Reason.LEAVING if leaving[first] else Reason.UNCERTAIN,
-                float(values[list(asked)].sum()),
-                reserved,
-            )
+        """Plans and pays: what the present frame shows, then what was held of an earlier one."""
+        now_wanted, held_wanted = wanted
+        values = gains * worth
+        riders = ~rows["pending"][at] & (rows["coasted"][at] == 0) & self._in_band(rows[at])
+        boxes = observed_boxes(rows[at])
+        prices = self._aim.prices(view.now_ns)
+        asks = self._planner.plan(
+            boxes, np.where(riders, values, 0), now_wanted, view.size, prices, view.texture
+        )
+        for ask in asks:
+            members = [m for m in ask.members.tolist() if riders[m]]
+            anchors = [m for m in members if now_wanted[m]]
+            if not anchors:
+                continue
+            members = [anchors[0], *(m for m in members if m != anchors[0])]
+            yield from self._pay(rows, at, members, gains, ask, view, None)
+        for position in np.flatnonzero(held_wanted).tolist():
+            moment = self.moments.of(int(rows["track_id"][at[position]]))
+            if moment is None or rows["pending"][at[position]]:
+                continue
+            texture = texture_of(moment.pixels)
+            ask = self._planner.choose(moment.region, values[:, position], prices, texture)
+            yield from self._pay(rows, at, [position], gains, ask, view, moment)
 
-    def _riders(self, rows: Rows, first: int, region: Region) -> Positions:
-        """Other tracks that the same crop can decide about."""
-        riders = rows["confirmed"] & ~(rows["pending"] | rows["answered"] | rows["from_cloud"])
-        riders &= (rows["coasted"] == 0) & self._in_band(rows)
-        box = observed_boxes(rows)
-        riders &= (box[:, 0] >= region.x1 + 1) & (box[:, 1] >= region.y1 + 1)
-        riders &= (box[:, 2] <= region.x2 - 1) & (box[:, 3] <= region.y2 - 1)
-        riders[first] = False
-        return np.flatnonzero(riders)
+    def _pay(
+        self,
+        rows: Rows,
+        at: Positions,
+        members: list[int],
+        gains: Floats,
+        ask: Ask,
+        view: View,
+        moment: Moment | None,
+    ) -> Iterator[Decision]:
+        positions = at[members]
+        answer = self._aim.reserve(ask.value, ask.size_bytes, ask.encode_s, view.now_ns)
+        if isinstance(answer, Suppression):
+            self._note(rows, positions, answer)
+            return
+        first = rows[positions[0]]
+        reason = Reason.UNCERTAIN
+        if first["answered"]:
+            reason = Reason.CHANGED
+        elif moment is not None or self._leaving(rows[positions[:1]], *view.size)[0]:
+            reason = Reason.LEAVING
+        rows["pending"][positions] = True
+        rows["asked_at_ns"][positions] = view.now_ns
+        for track_id in rows["track_id"][positions].tolist():
+            self.moments.forget(track_id)
+        gain = float(gains[ask.level, members].sum())
+        asked = tuple(positions.tolist())
+        yield Decision(ask.region, ask.level, asked, reason, ask.value, gain, answer, moment)
 
     def _note(self, rows: Rows, at: Positions, cause: Suppression) -> None:
         """Counts the tracks at these positions for which this cause is new."""
@@ -193,7 +344,7 @@ class Policy:
             self.suppressed[cause] = self.suppressed.get(cause, 0) + changed.size
 
 
-def _touches_border(rows: Rows, frame_width: int, frame_height: int) -> Mask:
+def touches_border(rows: Rows, frame_width: int, frame_height: int) -> Mask:
     """Boxes that the frame's border cuts."""
     boxes = observed_boxes(rows)
     far_corner = (frame_width - _BORDER_PX, frame_height - _BORDER_PX)

@@ -61,6 +61,7 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         # Memory of the policy.
         ("pending", np.bool_),
         ("answered", np.bool_),
+        ("offered", np.bool_),
         ("asked_at_ns", np.int64),
         ("suppression", np.int8),
         # The last sequence it was seen in before the gap that was asked about; BEFORE_FIRST: none.

@@ -1,0 +1,161 @@
+"""How it is decided that an offer is sent: by what it costs, by a share of the tracks, or by risk.
+
+Whatever the aim, the budgets of bytes, requests and encoding time hold; an aim only says what a
+verdict must be worth. Single-threaded; owned by the frame lane.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edge_node.config import PolicySettings
+from edge_node.logic.plan import Prices
+from edge_node.logic.risk import RiskThreshold
+from edge_node.logic.spending import Account, Budget, Refusal, Reservation
+from edge_node.values import Suppression
+
+_ENCODE_BURST_S = 4.0
+_SHARE_BURST = 3.0
+_NS_PER_S = 1_000_000_000
+OUTBIDS = 1e9
+"""A value that outbids every price."""
+
+_CAUSES = {
+    Refusal.PRICE: Suppression.PRICE,
+    Refusal.BYTES: Suppression.BUDGET_BYTES,
+    Refusal.REQUESTS: Suppression.BUDGET_REQUESTS,
+    Refusal.CONTENDED: Suppression.BUDGET_CONTENDED,
+    Refusal.UNUSABLE: Suppression.BUDGET_UNUSABLE,
+}
+
+
+class Aim(Protocol):
+    """What the policy asks before it sends."""
+
+    def prices(self, now_ns: int) -> Prices:
+        """What sending costs now, in units of gain."""
+        ...
+
+    def learn(self, value: float, size_bytes: float, encode_s: float, now_ns: int) -> None:
+        """Hears of a track that may be asked about, once, when it first may."""
+        ...
+
+    def keeps(self, doubt: float) -> bool:
+        """Whether a track of this doubt is not to be asked about, whatever it would cost."""
+        ...
+
+    def reserve(
+        self, value: float, size_bytes: float, encode_s: float, now_ns: int
+    ) -> Reservation | Suppression:
+        """Charges an offer, or says why not."""
+        ...
+
+    def settle(self, reservation: Reservation, size_bytes: float) -> None:
+        """Replaces the predicted size by the true one; 0 when it is never sent."""
+        ...
+
+
+class BudgetAim:
+    """The most gain for what may be spent: everything has its price."""
+
+    def __init__(self, settings: PolicySettings, budget: Budget) -> None:
+        self._budget = budget
+        self._encoder = Account(settings.encode_share, settings.encode_share * _ENCODE_BURST_S)
+
+    def prices(self, now_ns: int) -> Prices:
+        """What sending costs now."""
+        price = self._budget.price(now_ns)
+        return Prices(price.per_byte, price.per_request, self._encoder.price(now_ns))
+
+    def learn(self, value: float, size_bytes: float, encode_s: float, now_ns: int) -> None:
+        """Hears of an offer; each resource learns what it is worth beyond the other costs."""
+        prices = self.prices(now_ns)
+        costs = prices.per_encode_s * encode_s
+        self._budget.learn(value, size_bytes, now_ns, costs)
+        rest = value - prices.per_byte * size_bytes - prices.per_request
+        self._encoder.pricing.demand.add(rest, encode_s)
+
+    def keeps(self, doubt: float) -> bool:
+        """Only the price says no."""
+        del doubt
+        return False
+
+    def reserve(
+        self, value: float, size_bytes: float, encode_s: float, now_ns: int
+    ) -> Reservation | Suppression:
+        """Charges an offer, or says why not."""
+        if not self._encoder.bucket.holds(encode_s, now_ns):
+            return Suppression.ENCODER_BUSY
+        costs = self._encoder.price(now_ns) * encode_s
+        answer = self._budget.reserve(value, size_bytes, now_ns, costs)
+        if isinstance(answer, Refusal):
+            return _CAUSES[answer]
+        self._encoder.bucket.take(encode_s)
+        return answer
+
+    def settle(self, reservation: Reservation, size_bytes: float) -> None:
+        """Replaces the predicted size by the true one."""
+        self._budget.settle(reservation, size_bytes)
+
+
+class RateAim(BudgetAim):
+    """A share of the tracks, those where it gains most: each track that may be asked brings a share
+    of a token, and the price of a token follows their number as that of bytes follows time."""
+
+    def __init__(self, settings: PolicySettings, budget: Budget) -> None:
+        super().__init__(settings, budget)
+        self._tokens = Account(settings.ask_share, max(1.0, settings.ask_share * 20) + _SHARE_BURST)
+        self._tracks = 0
+
+    def prices(self, now_ns: int) -> Prices:
+        """What a token costs; bytes are bounded and have no price."""
+        del now_ns
+        return Prices(0.0, self._tokens.price(self._tracks * _NS_PER_S))
+
+    def learn(self, value: float, size_bytes: float, encode_s: float, now_ns: int) -> None:
+        """Hears of a track."""
+        del size_bytes, encode_s, now_ns
+        self._tracks += 1
+        self._tokens.price(self._tracks * _NS_PER_S)
+        self._tokens.pricing.demand.add(value, 1.0)
+
+    def reserve(
+        self, value: float, size_bytes: float, encode_s: float, now_ns: int
+    ) -> Reservation | Suppression:
+        """Charges a token and the budgets, or says why not."""
+        at_ns = self._tracks * _NS_PER_S
+        if value <= self._tokens.price(at_ns):
+            return Suppression.PRICE
+        if not self._tokens.bucket.holds(1.0, at_ns):
+            return Suppression.BUDGET_REQUESTS
+        answer = super().reserve(OUTBIDS, size_bytes, encode_s, now_ns)
+        if isinstance(answer, Reservation):
+            self._tokens.bucket.take(1.0)
+        return answer
+
+
+class RiskAim(BudgetAim):
+    """Whatever the edge doubts as much as the promised risk does not let it keep."""
+
+    def __init__(self, settings: PolicySettings, budget: Budget, threshold: RiskThreshold) -> None:
+        super().__init__(settings, budget)
+        self._threshold = threshold
+
+    def prices(self, now_ns: int) -> Prices:
+        """Nothing has a price: what must be asked is asked as well as it can be."""
+        del now_ns
+        return Prices(0.0)
+
+    def learn(self, value: float, size_bytes: float, encode_s: float, now_ns: int) -> None:
+        """Nothing is to be learned."""
+
+    def keeps(self, doubt: float) -> bool:
+        """Whether the promise allows to keep it."""
+        return self._threshold.keeps(doubt)
+
+    def reserve(
+        self, value: float, size_bytes: float, encode_s: float, now_ns: int
+    ) -> Reservation | Suppression:
+        """Charges an offer; a budget that says no breaks the promise, and is counted."""
+        del value
+        return super().reserve(OUTBIDS, size_bytes, encode_s, now_ns)

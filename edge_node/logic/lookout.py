@@ -1,0 +1,142 @@
+"""Looks for what the detector missed: gaps of tracks, changed backgrounds, frames unlike others.
+
+Whatever it finds is a place worth asking about although nothing was detected there. Each is asked
+about once: a gap once per gap, a changed place until it is gone and comes back, an unlike frame
+once per episode. Single-threaded; owned by the frame lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_node.config import CropSettings, MissedSettings
+from edge_node.logic.background import Background, ChangeRules
+from edge_node.logic.cells import small_picture
+from edge_node.logic.gaps import GapRules, find_gaps, mark_asked
+from edge_node.logic.novelty import (
+    NoveltyModel,
+    NoveltyRules,
+    NoveltyWatch,
+    describe_frame,
+)
+from edge_node.logic.rows import Floats, Rows, observed_boxes
+from edge_node.values import Reason
+from foundation.escalations import Region
+from foundation.frames import Boxes, Pixels, Scores
+from foundation.geometry import crop_region
+
+_EVERY_FRAMES = 4
+"""The background and the novelty of every so many frames are looked at: both change slowly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A place that is worth asking about.
+
+    Attributes:
+        reason: What was found.
+        region: The crop.
+        worth: The gain that is expected of an answer.
+        position: Of the track in a gap; -1: no track.
+        box: (4,) float32, source pixels: what was found.
+    """
+
+    reason: Reason
+    region: Region
+    worth: float
+    position: int
+    box: Boxes
+
+
+class Lookout:
+    """Owns what is ordinary on one camera.
+
+    Attributes:
+        trust: How far the scores of the present frame are trusted, 0 to 1.
+    """
+
+    def __init__(
+        self, settings: MissedSettings, crop: CropSettings, low: Floats, ordinary: NoveltyModel | None
+    ) -> None:
+        """Takes the low end of the band per class, and what ordinary frames are like, if known."""
+        self._settings = settings
+        self._crop = crop
+        self._low = low
+        self._ordinary = ordinary if settings.novelty else None
+        self._background = Background(ChangeRules(learn_frames=50, absorb_frames=900))
+        self._gaps = GapRules()
+        self._rules = NoveltyRules()
+        self._watch = NoveltyWatch(self._rules)
+        self._frames = 0
+        self.trust = 1.0
+
+    @property
+    def novel(self) -> bool:
+        """Whether frames are unlike ordinary ones at present."""
+        return self._watch.novel
+
+    def look(
+        self, rows: Rows, pixels: Pixels, scores: Scores, *, scene_moves: bool
+    ) -> Iterator[Sight]:
+        """What is worth asking about in a frame that the model looked at.
+
+        A sight that is asked about is to be reported with `settle`; else it comes again.
+
+        Args:
+            rows: The track table.
+            pixels: uint8 BGR (height, width, 3).
+            scores: Calibrated, of all detections of the frame.
+            scene_moves: Whether everything moves as one.
+        """
+        height, width = pixels.shape[:2]
+        if self._settings.gaps:
+            yield from self._gaps_of(rows, width, height)
+        self._frames += 1
+        if self._frames % _EVERY_FRAMES:
+            return
+        picture = small_picture(pixels)
+        if self._settings.background:
+            change = self._background.observe(
+                picture, observed_boxes(rows), scene_moves=scene_moves
+            )
+            for box, strength in zip(change.boxes, change.strengths.tolist(), strict=True):
+                worth = self._settings.background_worth * strength
+                yield self._sight(Reason.BACKGROUND, box, worth, width, height)
+        if self._ordinary is not None:
+            p_value = self._ordinary.score(describe_frame(scores, picture, pixels))
+            self.trust = 1 - self._rules.pull_max * max(0.0, 1 - p_value / self._rules.ordinary)
+            if self._watch.observe(p_value):
+                whole = np.array([0, 0, width, height], np.float32)
+                worth = self._settings.novelty_worth
+                yield Sight(Reason.NOVELTY, Region(0, 0, width, height), worth, -1, whole)
+
+    def settle(self, sight: Sight, rows: Rows) -> None:
+        """Notes that it has been asked about."""
+        if sight.reason is Reason.GAP:
+            mark_asked(rows, np.array([sight.position], np.intp))
+        elif sight.reason is Reason.BACKGROUND:
+            self._background.dismiss(sight.box)
+        else:
+            self._watch.settle()
+
+    def _gaps_of(self, rows: Rows, width: int, height: int) -> Iterator[Sight]:
+        gaps = find_gaps(rows, self._low, self._gaps, frame_width=width, frame_height=height)
+        for position, box, weight in zip(
+            gaps.positions.tolist(), gaps.boxes, gaps.weights.tolist(), strict=True
+        ):
+            yield self._sight(Reason.GAP, box, weight * (1 - weight), width, height, position)
+
+    def _sight(
+        self, reason: Reason, box: Boxes, worth: float, width: int, height: int, position: int = -1
+    ) -> Sight:
+        region = crop_region(
+            box,
+            margin=self._crop.margin,
+            side_min_px=self._crop.side_min_px,
+            frame_width=width,
+            frame_height=height,
+        )
+        return Sight(reason, region, worth, position, box)
