@@ -30,11 +30,19 @@ from tests.cloud_escalator.client import (
 from tests.cloud_escalator.conftest import Configure
 from tests.cloud_escalator.poisonable import poison, write_poisonable_bundle
 from tests.cloud_escalator.service import rejected, serving
+from tests.support.avif_files import claim_in_container
 
 
 def large_png() -> bytes:
     """A hundred megapixels of black in about 100 kB."""
     return encode_image(np.zeros((10_000, 10_000, 3), np.uint8), Encoding.PNG, 100)
+
+
+def two_sizes() -> bytes:
+    """An AVIF that passes for a crop of 64x64 and decodes to more than a crop may have."""
+    data = bytearray(encode_image(np.zeros((1500, 1500, 3), np.uint8), Encoding.AVIF, 50))
+    claim_in_container(data, 64, 64)
+    return bytes(data)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -53,6 +61,7 @@ async def test_bad_crops_are_rejected_by_reason(configure: Configure) -> None:
                 )
                 for encoding in Encoding
             ),
+            message(escalation("bomb", encoding=Encoding.AVIF, image=two_sizes())),
             message(
                 escalation(
                     "other",

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from foundation.escalations import Answer, Encoding, Region, Shed
 from foundation.geometry import iou_matrix
+from foundation.levels import Level, encode_at
 from foundation.wire import capabilities_from_proto
 from protos.escalation.v1 import escalation_pb2
 from tests.cloud_escalator.client import (
@@ -25,6 +26,7 @@ from tests.cloud_escalator.client import (
     outcomes,
     scrape,
     scrape_until,
+    square_crop,
 )
 from tests.cloud_escalator.conftest import Configure
 from tests.cloud_escalator.service import SERVICE, SQUARE_IN_FRAME, closable, serving
@@ -66,6 +68,25 @@ async def test_crop_at_reduced_resolution_is_scaled(configure: Configure) -> Non
         assert isinstance(verdict.outcome, Answer)
         twice = np.array([[132, 248, 164, 280]], np.float32)
         assert iou_matrix(verdict.outcome.detections.boxes, twice)[0, 0] > 0.4
+
+
+async def test_crop_that_the_edge_shrank_is_answered_in_source_pixels(configure: Configure) -> None:
+    """Where its boxes are does not depend on the level at which it was sent."""
+    large = square_crop().repeat(2, axis=0).repeat(2, axis=1)
+    async with serving(configure()) as (_, client):
+        stream = client.open_stream()
+        for text in ("avif90@0.5", "webp95@0.5", "jpeg95@0.5", "png@0.5"):
+            level = Level.parse(text)
+            asked = escalation(
+                text,
+                image=encode_at(large, level),
+                encoding=level.encoding,
+                region=Region(100, 200, 228, 328),
+            )
+            verdict = await stream.ask(asked)
+            assert isinstance(verdict.outcome, Answer)
+            twice = np.array([[132, 248, 164, 280]], np.float32)
+            assert iou_matrix(verdict.outcome.detections.boxes, twice)[0, 0] > 0.4
 
 
 async def test_many_streams_are_answered_in_batches(configure: Configure) -> None:

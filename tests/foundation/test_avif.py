@@ -16,7 +16,7 @@ from foundation.avif import still_size
 from foundation.errors import RejectedError, RejectReason
 from foundation.escalations import Encoding
 from foundation.images import decode_image, encode_image
-from tests.foundation.avif_files import (
+from tests.support.avif_files import (
     claim_in_container,
     claim_in_stream,
     replace_stream_part,

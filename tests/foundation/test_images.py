@@ -17,7 +17,7 @@ from foundation.errors import RejectedError, RejectReason
 from foundation.escalations import Encoding
 from foundation.frames import Pixels
 from foundation.images import decode_image, encode_image
-from tests.foundation.avif_files import claim_in_container, claim_in_stream
+from tests.support.avif_files import claim_in_container, claim_in_stream
 
 ALL = pytest.mark.parametrize("encoding", list(Encoding))
 HUGE = 10_000
