@@ -5,7 +5,7 @@
 Tracks come and go (benchmarks/budget_traffic.py) on a driven clock; five times a second those that
 live and are not sent are offered, best value per byte first (to `first come`, oldest first). Sizes
 are predicted with an error of 20 % and known once a crop is encoded. Each rule has the same
-bucket: 2 kB/s a camera, a burst of some seconds of that, a twentieth of it left to settlements.
+bucket: 2 kB/s a camera, a burst of some seconds of that, 10 kB of it left to settlements.
 
     value    what was sent is worth, as a share of the most that the bucket could buy with the trace
              known in advance (benchmarks/budget_optimum.py: an upper bound)
@@ -39,7 +39,7 @@ from foundation.clock import NS_PER_S
 
 SEED = 1
 RATE_BYTES_PER_S = 2_000.0
-HEADROOM_SHARE = 0.05
+HEADROOM_BYTES = 10_000.0
 PREDICTION_ERROR = 0.2
 DECISIONS_HZ = 5.0
 
@@ -106,7 +106,7 @@ def measure(trace: Trace, end_s: float, burst_s: float) -> dict[str, Figures]:
     """All rules on one trace."""
     rate = RATE_BYTES_PER_S * trace.camera_count
     burst = rate * burst_s
-    bucket = (rate, burst, HEADROOM_SHARE * burst)
+    bucket = (rate, burst, HEADROOM_BYTES)
     _, best = optimum(trace, rate, burst, end_s)
     payable = payable_bytes(trace, np.arange(len(trace.values)), rate, burst, end_s)
     error = np.random.default_rng(SEED).normal(0.0, PREDICTION_ERROR, len(trace.sizes))

@@ -52,10 +52,10 @@ class Demand:
 
     def add(self, value: float, units: float) -> None:
         """Counts one offer; one that is worth nothing is no demand."""
-        if value <= 0.0 or units <= 0.0:
+        if not (value > 0.0 and units > 0.0):
             return
-        octave = math.log2(value / units) - LOWEST_OCTAVE
-        place = min(BINS - 1, max(0, int(octave * PER_OCTAVE)))
+        octave = math.log2(value) - math.log2(units) - LOWEST_OCTAVE
+        place = int(min(BINS - 1.0, max(0.0, octave * PER_OCTAVE)))
         self._units[place] += units
         self._squares[place] += units * units
         self.record[_RECENT_UNITS] += units

@@ -34,6 +34,7 @@ _EDGES = np.arange(BINS + 1)
 _PLACES = np.arange(BINS * _SUBDIVISION + 1) / _SUBDIVISION
 _PRICES: Array = np.concatenate([[0.0], 2.0 ** (LOWEST_OCTAVE + _PLACES / PER_OCTAVE)])
 _BISECTIONS = 16
+_LOSS_MIN = 1e-200
 _REFRESH_S = 1.0
 
 
@@ -76,9 +77,10 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
     excess = worth - worth.min()
     weight = (spread[1:] + spread[:-1]) / 8 * steps
 
-    # The loss is what the gain falls short of the least worth by. The whole curve is deeper than
-    # the burst at the low end, and not at the high one.
-    low, high = 1e-12 * float(worth.max()), 2 * float(weight.sum()) / burst
+    # The loss is what the gain falls short of the least worth by; at the high end the whole curve
+    # is no deeper than the burst.
+    low = max(1e-12 * float(worth.max()), _LOSS_MIN)
+    high = max(low, 2 * float(weight.sum()) / burst)
     for _ in range(_BISECTIONS):
         loss = math.sqrt(low * high)
         inverse = 1.0 / (excess + loss)
@@ -87,9 +89,10 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
         else:
             high = loss
     inverse = 1.0 / (excess + high)
-    depths = np.cumsum(weight * (inverse[1:] + inverse[:-1]))
-    levels = burst - np.concatenate([[0.0], depths])
-    return PriceCurve(levels[::-1].copy(), prices[::-1].copy())
+    depths = (weight * (inverse[1:] + inverse[:-1]))[::-1]
+    # Counted from the empty end: where tokens abound, all levels above the curve are free.
+    levels = np.concatenate([[0.0], np.cumsum(depths)])
+    return PriceCurve(levels, prices[::-1].copy())
 
 
 class Pricing:
