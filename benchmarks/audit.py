@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.kept import KeptFrame, KeptLine, KeptTrack, play
+from benchmarks.kept import WORK, KeptFrame, KeptLine, KeptTrack, play
 from edge_node.config import CropSettings
 from edge_node.logic.audit import AuditSampler
 from edge_node.logic.audit_estimate import AuditEstimate, Draw, RateEstimate, Stratum
@@ -42,7 +41,6 @@ BUSY = 3.0
 LOST_SHARE = 0.2
 FIGURES = (*(stratum.value for stratum in Stratum), "misses", "overall")
 IDS_PER_LINE = 1_000_000
-WORK = Path(tempfile.gettempdir()) / "hardcase-kept-lines"
 WRONG = {
     Stratum.REPORTED: Finding(Effect.REFUTED, 0, -1),
     Stratum.DISMISSED: Finding(Effect.CONFIRMED, 0, 0),
@@ -208,7 +206,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=WORK, help="where played lines are kept")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     arguments = parser.parse_args(argv)
-    arguments.work.mkdir(parents=True, exist_ok=True)
     lines = [
         play(seed, arguments.frames, arguments.work, cloud=arguments.cloud)
         for seed in arguments.lines

@@ -7,6 +7,7 @@ and read from the work folder from then on.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from reference_line.truth import LABELS
 
 EDGE_BUNDLE = BUNDLES / "edge-reference"
 CLOUD_BUNDLE = BUNDLES / "cloud-reference"
+WORK = Path(tempfile.gettempdir()) / "hardcase-kept-lines"
+"""Where played lines are kept unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ def play(seed: int, frames: int, work: Path, *, cloud: bool = False) -> KeptLine
     bundle = Bundle.open(EDGE_BUNDLE)
     folder = work / f"{bundle.digest[:12]}-{seed}-{frames}"
     if not folder.exists():
+        work.mkdir(parents=True, exist_ok=True)
         partial = folder.with_suffix(".partial")
         run_line(EDGE_BUNDLE, seed, partial, frames=frames)
         partial.rename(folder)

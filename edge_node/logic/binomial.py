@@ -15,17 +15,45 @@ _TINY = 1e-300
 
 
 def beta_cdf(x: float, a: float, b: float) -> float:
-    """The regularized incomplete beta function I_x(a, b), for positive a and b.
-
-    By the continued fraction DLMF 8.17.22, evaluated forwards (the modified Lentz method).
-    """
+    """The regularized incomplete beta function I_x(a, b), for positive a and b."""
     if x <= 0.0:
         return 0.0
     if x >= 1.0:
         return 1.0
     if x > (a + 1) / (a + b + 2):
         # Where the fraction converges slowly, that of the mirror image converges fast.
-        return 1.0 - beta_cdf(1 - x, b, a)
+        return 1.0 - _by_fraction(1 - x, b, a)
+    return _by_fraction(x, a, b)
+
+
+def beta_quantile(probability: float, a: float, b: float) -> float:
+    """The x at which `beta_cdf` reaches a probability, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if beta_cdf(middle, a, b) < probability:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def lower_bound(successes: float, trials: float, miss: float) -> float:
+    """What the probability is at least; wrong in a share `miss` of all samples, at most."""
+    if successes <= 0:
+        return 0.0
+    return beta_quantile(miss, successes, trials - successes + 1)
+
+
+def upper_bound(successes: float, trials: float, miss: float) -> float:
+    """What the probability is at most; wrong in a share `miss` of all samples, at most."""
+    if successes >= trials:
+        return 1.0
+    return beta_quantile(1 - miss, successes + 1, trials - successes)
+
+
+def _by_fraction(x: float, a: float, b: float) -> float:
+    """I_x(a, b) by the continued fraction DLMF 8.17.22, forwards (the modified Lentz method)."""
     scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     front = math.exp(scale + a * math.log(x) + b * math.log1p(-x)) / a
     upper = 1.0
@@ -41,41 +69,6 @@ def beta_cdf(x: float, a: float, b: float) -> float:
         if abs(lower * upper - 1) < _CONVERGED:
             break
     return min(1.0, front * value)
-
-
-def beta_quantile(probability: float, a: float, b: float) -> float:
-    """The x at which `beta_cdf` reaches a probability, by bisection."""
-    low, high = 0.0, 1.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        if beta_cdf(middle, a, b) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def binomial_cdf(successes: int, trials: int, probability: float) -> float:
-    """The chance of at most so many successes."""
-    if successes >= trials:
-        return 1.0
-    if successes < 0:
-        return 0.0
-    return 1.0 - beta_cdf(probability, successes + 1, trials - successes)
-
-
-def lower_bound(successes: float, trials: float, miss: float) -> float:
-    """What the probability is at least; wrong in a share `miss` of all samples, at most."""
-    if successes <= 0:
-        return 0.0
-    return beta_quantile(miss, successes, trials - successes + 1)
-
-
-def upper_bound(successes: float, trials: float, miss: float) -> float:
-    """What the probability is at most; wrong in a share `miss` of all samples, at most."""
-    if successes >= trials:
-        return 1.0
-    return beta_quantile(1 - miss, successes + 1, trials - successes)
 
 
 def _away_from_zero(value: float) -> float:

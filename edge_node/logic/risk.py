@@ -16,12 +16,15 @@ with those of the calibration:
   n / (n + 1) * mean loss + 1 / (n + 1) <= alpha. Source: Angelopoulos, Bates, Fisch, Lei, Schuster,
   Conformal Risk Control, arXiv 2208.02814, theorem 1.
 * `Promise.CONFIDENCE`: with probability 1 - delta over calibration sets, the risk is at most alpha.
-  The largest threshold up to which the risk's being above alpha is refuted at level delta, by the
-  p-value of Hoeffding and Bentkus. Thresholds are tried in rising order and the first failure
-  ends it, so that no correction for their number is due. Independent groups are needed. Source:
-  Angelopoulos, Bates, Candes, Jordan, Lei, Learn then Test, arXiv 2110.01052, proposition 3 and
-  fixed sequence testing; Bates et al., Distribution-Free, Risk-Controlling Prediction Sets, JACM
-  68 (2021), theorem 4 for the bound.
+  The largest threshold up to which the risk's being above alpha is refuted at level delta.
+  Thresholds are tried in rising order and the first failure ends it, so that no correction for
+  their number is due (Angelopoulos, Bates, Candes, Jordan, Lei, Learn then Test, arXiv 2110.01052,
+  fixed sequence testing). The test is a bet against "the mean loss is at least alpha", which
+  gains where losses stay below alpha, whatever their distribution; it refutes when it has
+  multiplied its stake by 1 / delta (Waudby-Smith and Ramdas, Estimating means of bounded random
+  variables by betting, JRSS B 86, 2024). Independent groups are needed, in an order that does not
+  depend on their losses. The bound of Hoeffding and Bentkus, which is the usual one, knows the mean
+  alone and keeps far less where the losses of groups are alike.
 
 Neither outlives its groups: with another product, lens or light the promise is void, and only the
 audit of what was kept will tell.
@@ -36,12 +39,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_node.logic.binomial import binomial_cdf
 from foundation.errors import ConfigError
 
 Array = npt.NDArray[np.float64]
 
 _ROUNDING = 1e-9
+_STAKE_MAX = 0.9
+"""Most of its capital that the bet against too high a risk may lose on one group."""
+_PRIOR_VARIANCE = 0.01
 
 
 class Promise(enum.StrEnum):
@@ -78,7 +83,8 @@ class RiskTarget:
         """Groups without which not even a calibration without a loss proves the target."""
         if self.promise is Promise.EXPECTATION:
             return math.ceil(1 / self.alpha - 1 - _ROUNDING)
-        return math.ceil(math.log(self.delta) / math.log1p(-self.alpha) - _ROUNDING)
+        gain = math.log1p(_bet_max(self.alpha) * self.alpha)
+        return math.ceil(-math.log(self.delta) / gain - _ROUNDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +189,8 @@ def largest_within(losses: Array, target: RiskTarget) -> int:
         bounds = (count * means + 1.0) / (count + 1)
         broken = np.flatnonzero(bounds > target.alpha + _ROUNDING)
     else:
-        broken = np.flatnonzero(~_refuted(means, count, target))
+        gains = capital(losses, target.alpha).max(axis=0)
+        broken = np.flatnonzero(gains * target.delta < 1 - _ROUNDING)
     # Where nothing is broken the last one holds; a search for the first broken one would say 0.
     last = int(broken[0]) - 1 if broken.size else len(means) - 1
     if last < 0:
@@ -194,29 +201,34 @@ def largest_within(losses: Array, target: RiskTarget) -> int:
     return last
 
 
-def hoeffding_bentkus(mean: float, count: int, alpha: float) -> float:
-    """P-value of "the expected loss is above alpha" given the mean of so many losses in 0..1."""
-    if mean >= alpha:
-        return 1.0
-    divergence = (1 - mean) * math.log((1 - mean) / (1 - alpha))
-    if mean > 0:
-        divergence += mean * math.log(mean / alpha)
-    hoeffding = math.exp(-count * divergence)
-    bentkus = math.e * binomial_cdf(math.ceil(count * mean - _ROUNDING), count, alpha)
-    return min(1.0, hoeffding, bentkus)
+def capital(losses: Array, alpha: float) -> Array:
+    """What a stake of 1 against "the mean loss is at least alpha" has become after each group.
+
+    Bets are the growth-optimal ones for mean and variance of the groups before (aGRAPA, ibid.,
+    section B.3). Whatever they are, where the mean is at least alpha the capital ever reaches
+    1 / delta with probability delta at most (Ville).
+
+    Args:
+        losses: (G, T) in 0..1, of independent groups.
+        alpha: What the mean is to be below.
+
+    Returns:
+        (G, T), positive.
+    """
+    groups = np.arange(1, len(losses) + 1)[:, None]
+    means = np.cumsum(losses, axis=0) / groups
+    squares = np.cumsum(losses**2, axis=0) / groups
+    variances = (_PRIOR_VARIANCE + groups * np.maximum(squares - means**2, 0)) / (groups + 1)
+    margins = alpha - means
+    bets = np.clip(margins / (variances + margins**2), 0, _bet_max(alpha))
+    # The first bet knows nothing, and each other one the groups before it alone.
+    bets = np.concatenate([np.full_like(bets[:1], _bet_max(alpha)), bets[:-1]])
+    return np.asarray(np.cumprod(1 + bets * (alpha - losses), axis=0))
 
 
-def _refuted(means: Array, count: int, target: RiskTarget) -> npt.NDArray[np.bool_]:
-    """For rising mean losses, whether "the risk is above alpha" is refuted: first yes, then no."""
-    low, high = 0, len(means)
-    while low < high:
-        middle = (low + high) // 2
-        p_value = hoeffding_bentkus(float(means[middle]), count, target.alpha)
-        if p_value <= target.delta * (1 + _ROUNDING):
-            low = middle + 1
-        else:
-            high = middle
-    return np.arange(len(means)) < low
+def _bet_max(alpha: float) -> float:
+    """The bet that loses `_STAKE_MAX` on a group in which everything is lost."""
+    return _STAKE_MAX / (1 - alpha)
 
 
 def _refuse_losses(losses: Array) -> None:
@@ -242,16 +254,19 @@ def _refuse_useless(
     groups: npt.NDArray[np.integer],
     group_count: int,
 ) -> None:
-    problem, remedy = "", "Give every unit one doubt, one truth and one group"
+    problem = ""
     if not len(doubts) == len(wrong) == len(groups):
         problem = f"has {len(doubts)} doubts, {len(wrong)} truths and {len(groups)} groups"
     elif np.isnan(doubts).any():
         problem = "has a doubt that is not a number"
     elif len(groups) and (groups.min() < 0 or groups.max() >= group_count):
         problem = f"has a unit of a group outside 0 to {group_count - 1}"
-    elif not wrong.any() or wrong.all():
-        problem = f"has {len(wrong)} units of which {'all' if len(wrong) and wrong.all() else 'no'}"
-        problem += " one is wrong"
-        remedy = "Add groups in which the edge is right about some units and wrong about others"
+    elif not wrong.any():
+        problem = f"has {len(wrong)} units, of which none is wrong"
+    elif wrong.all():
+        problem = f"has {len(wrong)} units, of which all are wrong"
     if problem:
-        raise ConfigError(f"A risk calibration {problem}", remedy=remedy)
+        raise ConfigError(
+            f"A risk calibration {problem}",
+            remedy="Give every unit a doubt, a truth and a group, with some right and some wrong",
+        )
