@@ -55,15 +55,31 @@ class IgnoredVerdict(enum.StrEnum):
 
     ENDED = "ended"
     MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+
+
+class IgnoredPart(enum.StrEnum):
+    """Why a part of an answer, a box or what it says about a track, changed nothing."""
+
+    MALFORMED = "malformed"
+    OUTSIDE_CROP = "outside_crop"
+    WEAK = "weak"
+    EXCESS = "excess"
+    CUT = "cut"
+    DOUBLE = "double"
+    OUTRANKED = "outranked"
+    TRACK_GONE = "track_gone"
+    NO_ROOM = "no_room"
 
 
 class Effect(enum.StrEnum):
-    """What a verdict changed about one track."""
+    """What a verdict changed about one track; `undecided` that it was answered and nothing did."""
 
     CONFIRMED = "confirmed"
     RECLASSIFIED = "reclassified"
     REFUTED = "refuted"
     ADDED = "added"
+    UNDECIDED = "undecided"
 
 
 class Reason(enum.StrEnum):
@@ -111,7 +127,8 @@ class Subject:
         box: (4,) float32, source pixels of the frame of capture.
         label: The edge's class name at that time.
         score: The edge's calibrated score at that time.
-        asked: True when the verdict is to decide about it; False when it merely lies in the crop.
+        asked: True when the verdict is to decide about it; False when the crop merely shows it or
+            a part of it.
     """
 
     track_id: int

@@ -135,11 +135,16 @@ def _claims(
     question: Question, answer: LabelledBoxes, settings: EdgeSettings
 ) -> Iterator[tuple[Claim, bool]]:
     """Claims about the track asked about, and (True) about objects that have no track."""
-    for finding in judge(question, answer, settings.fusion):
+    judged = judge(question, answer, settings.fusion)
+    for finding in judged.findings:
         is_new = finding.effect is Effect.ADDED
-        if finding.effect is Effect.REFUTED or not (is_new or finding.subject == 0):
+        if finding.effect in (Effect.REFUTED, Effect.UNDECIDED) or not (
+            is_new or finding.subject == 0
+        ):
             continue
-        x1, y1, x2, y2 = answer.boxes[finding.detection].tolist()
+        whole = finding.standing.whole
+        box = judged.boxes[finding.detection] if whole else question.subjects[0].box
+        x1, y1, x2, y2 = box.tolist()
         yield (
             Claim(
                 question.subjects[0].track_id,

@@ -3,27 +3,58 @@
 All boxes are source pixels of the frame in which the crop was cut; bringing them to the present is
 the caller's business, since only it knows how the tracks have moved.
 
-Rules, in the order of their worth as measured (docs/decisions/0011): the verdict counts for every
-track in the crop, it may add objects, and what the crop's border cuts is not added.
+Rules, in the order of their worth as measured (docs/decisions/0011, 0029): the verdict counts for
+every track in the crop, it may add objects, and what the crop's border cuts says that something is
+there, not where. Nothing that the cloud sends raises: what cannot be used is counted by its cause.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from edge_node.config import FusionSettings
 from edge_node.logic.associate import assign, distances
-from edge_node.logic.rows import Mask, Positions
-from edge_node.values import Effect, Question
-from foundation.escalations import LabelledBoxes, Region
-from foundation.frames import Boxes
-from foundation.geometry import intersection_matrix, iou_matrix
+from edge_node.logic.rows import Floats, Mask, Positions
+from edge_node.values import Effect, IgnoredPart, Question, Subject
+from foundation.escalations import LabelledBoxes
+from foundation.frames import Boxes, Scores
+from foundation.geometry import box_areas, intersection_matrix, iou_matrix
 
+BOXES_MAX = 300
+"""Boxes of one verdict that are considered, best scores first: what one picture may hold."""
+AGREEMENT = np.float32(0.3)
+"""How much of the doubt that the cloud leaves an agreeing edge takes away, at a score of one."""
 _LABEL_AGREES = np.float32(0.25)
 """How much nearer, in box sides, a detection with the same label counts."""
 _COVERED_SHARE = 0.5
+_CUT_OVERLAP = 0.25
+"""Intersection over union from which a cut box of another class may be the same object."""
+_CONTEXT_MAX = np.float32(1.0)
+"""Box sides of surroundings beyond which more of them tell a detector nothing."""
+_CONTEXT_ENOUGH = 0.25
+
+
+class Standing(NamedTuple):
+    """How much a finding is worth beside another one about the same track; the greater stands.
+
+    The order is total and knows nothing of arrival, so verdicts may come in any order. What the
+    crop's border did not cut goes before what it cut, a crop with surroundings before one without;
+    then the later frame, the wider surroundings, and the smaller crop, which the cloud saw at the
+    higher resolution.
+    """
+
+    whole: bool
+    in_context: bool
+    sequence: int
+    context: float
+    pixels_negated: int
+    score: float
+    escalation_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,80 +65,243 @@ class Finding:
         effect: What changes.
         subject: Position in the question's subjects; -1 for an added object.
         detection: Position in the verdict's detections; -1 for a refuted track.
+        standing: Its worth; where `whole` is false the detection's box says nothing about where.
     """
 
     effect: Effect
     subject: int
     detection: int
+    standing: Standing
 
 
-def judge(question: Question, detections: LabelledBoxes, settings: FusionSettings) -> list[Finding]:
-    """Reconciles a verdict's detections with the tracks that were in the crop.
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, read.
+
+    Attributes:
+        findings: About subjects, in their order, then added objects.
+        boxes: (N, 4) float32, the verdict's boxes without what lies outside the crop.
+        ignored: How many of its boxes changed nothing, by cause.
+    """
+
+    findings: list[Finding]
+    boxes: Boxes
+    ignored: Counter[IgnoredPart]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """The usable boxes of a verdict, best first."""
+
+    at: Positions
+    boxes: Boxes
+    scores: Scores
+    cut: Mask
+
+
+def judge(question: Question, detections: LabelledBoxes, settings: FusionSettings) -> Judgement:
+    """Reconciles a verdict's detections with the tracks that its crop shows.
 
     Asked-about tracks are confirmed, reclassified or, when nothing is found in their place,
-    refuted. Tracks that merely lay in the crop are confirmed or reclassified when something is
-    found, and left alone otherwise. Further whole objects are added.
+    refuted; where only something that the border cut is found, they are confirmed by its class or
+    left undecided. Tracks that merely lie in the crop are confirmed or reclassified when something
+    is found, and left alone otherwise; those that it shows in part can only be confirmed. Further
+    whole objects are added.
     """
-    usable = np.flatnonzero(detections.scores >= settings.verdict_score_min)
     subjects = question.subjects
-    known = np.array([subject.box for subject in subjects], np.float32).reshape(-1, 4)
-    boxes = detections.boxes[usable]
-    costs = distances(known, boxes)
-    for row, subject in enumerate(subjects):
-        for column, position in enumerate(usable.tolist()):
-            if detections.labels[position] == subject.label:
-                costs[row, column] -= _LABEL_AGREES
-    paired_rows, paired_columns = assign(costs, settings.centre_distance_max)
-    found = dict(zip(paired_rows.tolist(), paired_columns.tolist(), strict=True))
-    findings = []
-    for row, subject in enumerate(subjects):
-        if row in found:
-            position = int(usable[found[row]])
-            same = detections.labels[position] == subject.label
-            effect = Effect.CONFIRMED if same else Effect.RECLASSIFIED
-            findings.append(Finding(effect, row, position))
-        elif subject.asked:
-            findings.append(Finding(Effect.REFUTED, row, -1))
-    free = np.ones(len(usable), np.bool_)
-    free[paired_columns] = False
-    free &= ~cut_by_crop(boxes, question, settings.border_px)
-    added = usable[_uncovered(free, boxes, known)].tolist()
-    return findings + [Finding(Effect.ADDED, -1, position) for position in added]
+    boxes, sight, ignored = _sift(question, detections, settings)
+    known = _boxes_of(subjects)
+    same = _same_labels(subjects, detections, sight.at)
+    costs = distances(known, sight.boxes)
+    costs[same] -= _LABEL_AGREES
+    costs[:, sight.cut] = np.inf
+    rows, columns = assign(costs, settings.centre_distance_max)
+    found = dict(zip(rows.tolist(), columns.tolist(), strict=True))
+    inside = ~_reaches_out(known, question)
+    missing = np.ones(len(subjects), np.bool_)
+    missing[rows] = False
+    hints = _cut_hints(np.flatnonzero(missing), known, question, sight, same)
+    findings = list(_about_subjects(question, found, hints, inside, same, sight))
+    free = ~sight.cut
+    free[columns] = False
+    added = _uncovered(free, sight.boxes, known)
+    findings += _additions(question, added, sight)
+    hinted = {column for column, _ in hints.values()}
+    ignored[IgnoredPart.CUT] += int(sight.cut.sum()) - len(hinted)
+    ignored[IgnoredPart.DOUBLE] += len(sight.at) - int(sight.cut.sum()) - len(columns) - len(added)
+    return Judgement(findings, boxes, +ignored)
 
 
 def cut_by_crop(boxes: Boxes, question: Question, border_px: float) -> Mask:
     """Which boxes (N, 4) end at a border of the crop that is not one of the frame's."""
-    region: Region = question.region
-    never = np.float32(np.inf)
-    low = np.array(
-        [
-            -never if region.x1 <= 0 else region.x1 + border_px,
-            -never if region.y1 <= 0 else region.y1 + border_px,
-        ],
-        np.float32,
-    )
-    high = np.array(
-        [
-            never if region.x2 >= question.frame_width else region.x2 - border_px,
-            never if region.y2 >= question.frame_height else region.y2 - border_px,
-        ],
-        np.float32,
-    )
-    outside = (boxes[:, :2] < low) | (boxes[:, 2:] > high)
-    return np.asarray(outside.any(axis=1), np.bool_)
+    return np.asarray((_gaps(boxes, question) < np.float32(border_px)).any(axis=1), np.bool_)
 
 
-def shift_to_present(box: Boxes, from_box: Boxes, to_box: Boxes) -> Boxes:
-    """Moves a box (4,) by what a track's centre has moved from one of its boxes to another."""
-    motion = (to_box[:2] + to_box[2:] - from_box[:2] - from_box[2:]) * np.float32(0.5)
-    return np.concatenate([box[:2] + motion, box[2:] + motion]).astype(np.float32, copy=False)
+def contexts(boxes: Boxes, question: Question) -> Floats:
+    """How far (N,) boxes lie from the crop's nearest border, in their longer sides, 0 to 1.
+
+    A border that is also the frame's hides nothing and does not count.
+    """
+    sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), np.float32(1))
+    nearest: Floats = _gaps(boxes, question).min(axis=1) / sides
+    return np.clip(nearest, np.float32(0), _CONTEXT_MAX)
+
+
+def agreed_scores(edge: Scores, cloud: Scores) -> Scores:
+    """The cloud's scores (N,) where the edge, with its own scores (N,), names the same class."""
+    raised: Scores = cloud + AGREEMENT * edge * (1 - cloud)
+    return raised
+
+
+def shift_to_present(boxes: Boxes, from_boxes: Boxes, to_boxes: Boxes) -> Boxes:
+    """Moves boxes (..., 4) by what tracks' centres moved from one of their boxes to another."""
+    moved = to_boxes - from_boxes
+    motion = (moved[..., :2] + moved[..., 2:]) * np.float32(0.5)
+    return np.concatenate([boxes[..., :2] + motion, boxes[..., 2:] + motion], axis=-1)
+
+
+def _sift(
+    question: Question, detections: LabelledBoxes, settings: FusionSettings
+) -> tuple[Boxes, _Sight, Counter[IgnoredPart]]:
+    """The verdict's boxes within the crop, those to be considered, and why others are not."""
+    region = question.region
+    boxes, scores = detections.boxes, detections.scores
+    sound = np.isfinite(boxes).all(axis=1) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+    sound &= (scores >= 0) & (scores <= 1)
+    low = np.array([region.x1, region.y1] * 2, np.float32)
+    high = np.array([region.x2, region.y2] * 2, np.float32)
+    boxes = np.clip(np.where(sound[:, None], boxes, low), low, high)
+    inside = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+    strong = scores >= np.float32(settings.verdict_score_min)
+    usable = np.flatnonzero(inside & strong)
+    best = usable[np.argsort(-scores[usable], kind="stable")[:BOXES_MAX]]
+    seen = boxes[best]
+    ignored = Counter(
+        {
+            IgnoredPart.MALFORMED: int((~sound).sum()),
+            IgnoredPart.OUTSIDE_CROP: int((sound & ~inside).sum()),
+            IgnoredPart.WEAK: int((inside & ~strong).sum()),
+            IgnoredPart.EXCESS: len(usable) - len(best),
+        }
+    )
+    cut = cut_by_crop(seen, question, settings.border_px)
+    return boxes, _Sight(best, seen, scores[best], cut), ignored
+
+
+def _boxes_of(subjects: tuple[Subject, ...]) -> Boxes:
+    if not subjects:
+        return np.zeros((0, 4), np.float32)
+    return np.concatenate([subject.box for subject in subjects]).reshape(-1, 4)
+
+
+def _same_labels(subjects: tuple[Subject, ...], detections: LabelledBoxes, at: Positions) -> Mask:
+    """Whether (S, N) each subject has the class of each detection."""
+    numbers: dict[str, int] = {}
+    own = [numbers.setdefault(subject.label, len(numbers)) for subject in subjects]
+    theirs = [numbers.setdefault(detections.labels[each], len(numbers)) for each in at.tolist()]
+    return np.asarray(np.array(own, np.intp)[:, None] == np.array(theirs, np.intp), np.bool_)
+
+
+def _gaps(boxes: Boxes, question: Question) -> Floats:
+    """From the sides of boxes (N, 4) to those of the crop; infinite where the frame ends too."""
+    region, never = question.region, np.float32(np.inf)
+    low = np.array([region.x1, region.y1], np.float32)
+    high = np.array([region.x2, region.y2], np.float32)
+    gaps = np.concatenate([boxes[:, :2] - low, high - boxes[:, 2:]], axis=1)
+    ends = (
+        *(region.x1 <= 0, region.y1 <= 0),
+        *(region.x2 >= question.frame_width, region.y2 >= question.frame_height),
+    )
+    gaps[:, np.array(ends)] = never
+    return gaps
+
+
+def _reaches_out(boxes: Boxes, question: Question) -> Mask:
+    """Which boxes (N, 4) the crop does not hold whole."""
+    return np.asarray((_gaps(boxes, question) < 0).any(axis=1), np.bool_)
+
+
+def _cut_hints(
+    missing: Positions, known: Boxes, question: Question, sight: _Sight, same: Mask
+) -> dict[int, tuple[int, bool]]:
+    """Cut boxes that may be the subjects of which nothing whole was found.
+
+    Returns:
+        By subject: position in the sight, and whether the class agrees.
+    """
+    columns = np.flatnonzero(sight.cut)
+    if missing.size == 0 or columns.size == 0:
+        return {}
+    region = question.region
+    low = np.array([region.x1, region.y1] * 2, np.float32)
+    high = np.array([region.x2, region.y2] * 2, np.float32)
+    visible, pieces = np.clip(known[missing], low, high), sight.boxes[columns]
+    covered = intersection_matrix(visible, pieces) / np.maximum(box_areas(visible), 1)[:, None]
+    agrees = same[missing[:, None], columns]
+    may_be = (covered >= _COVERED_SHARE) & (agrees | (iou_matrix(visible, pieces) >= _CUT_OVERLAP))
+    # Columns are in the order of their scores, so the first of the best kind is the best.
+    best = (may_be * (1 + agrees)).argmax(axis=1)
+    chosen = np.flatnonzero(may_be.any(axis=1))
+    return {
+        int(missing[row]): (int(columns[best[row]]), bool(agrees[row, best[row]]))
+        for row in chosen.tolist()
+    }
+
+
+def _about_subjects(
+    question: Question,
+    found: dict[int, int],
+    hints: dict[int, tuple[int, bool]],
+    inside: Mask,
+    same: Mask,
+    sight: _Sight,
+) -> Iterator[Finding]:
+    around = contexts(_boxes_of(question.subjects), question).tolist()
+    at, scores = sight.at.tolist(), sight.scores.tolist()
+    for row, subject in enumerate(question.subjects):
+        column, whole = found.get(row), bool(inside[row])
+        if column is None and row in hints:
+            (column, agrees), whole = hints[row], False
+        elif column is not None:
+            agrees = bool(same[row, column])
+        if column is None:
+            if subject.asked:
+                worth = _standing(question, around[row], 0.0, whole=whole)
+                yield Finding(Effect.REFUTED, row, -1, worth)
+            continue
+        worth = _standing(question, around[row], scores[column], whole=whole)
+        if agrees:
+            yield Finding(Effect.CONFIRMED, row, at[column], worth)
+        elif whole:
+            yield Finding(Effect.RECLASSIFIED, row, at[column], worth)
+        elif subject.asked:
+            yield Finding(Effect.UNDECIDED, row, at[column], worth)
+
+
+def _additions(question: Question, added: Positions, sight: _Sight) -> list[Finding]:
+    around = contexts(sight.boxes[added], question).tolist()
+    return [
+        Finding(
+            Effect.ADDED,
+            -1,
+            int(sight.at[column]),
+            _standing(question, context, float(sight.scores[column]), whole=True),
+        )
+        for column, context in zip(added.tolist(), around, strict=True)
+    ]
+
+
+def _standing(question: Question, context: float, score: float, *, whole: bool) -> Standing:
+    pixels = question.region.width * question.region.height
+    enough = context >= _CONTEXT_ENOUGH
+    return Standing(whole, enough, question.sequence, context, -pixels, score, question.id)
 
 
 def _uncovered(free: Mask, boxes: Boxes, known: Boxes) -> Positions:
     """Free detections that neither a known track nor a better free detection covers."""
     if len(known):
         shared = intersection_matrix(boxes, known).max(axis=1)
-        own = np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 1)
+        own = np.maximum(box_areas(boxes), 1)
         free &= (shared / own < _COVERED_SHARE) | (iou_matrix(boxes, known).max(axis=1) < 0.1)
     chosen = np.flatnonzero(free)
     doubled = np.triu(iou_matrix(boxes[chosen], boxes[chosen]), k=1) > _COVERED_SHARE

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_node.logic.rows import NO_LABEL, Floats, Rows, labels_of
+from edge_node.logic.fuse import agreed_scores
+from edge_node.logic.rows import NO_LABEL, Floats, Mask, Rows, cloud_stands, labels_of
 from edge_node.values import Effect, FrameOutcome, Question, Subject
 from foundation.frames import Boxes
 
@@ -76,7 +77,7 @@ class FrameRecord:
             published_scores(rows).astype(float).round(4).tolist(),
             boxes.astype(float).round(1).tolist(),
             (rows["coasted"] == 0).tolist(),
-            (rows["cloud_label"] != NO_LABEL).tolist(),
+            cloud_stands(rows).tolist(),
             stands.tolist(),
             rows["refuted"].tolist(),
             strict=True,
@@ -96,16 +97,18 @@ class FrameRecord:
         ]
 
 
-def reported(rows: Rows, report: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def reported(rows: Rows, report: Floats) -> Mask:
     """Whether the system stands by each track: by the cloud's opinion, else by the edge's best."""
-    decided = rows["cloud_label"] != NO_LABEL
     own = rows["best_score"] >= report[np.maximum(rows["edge_label"], 0)]
-    return np.asarray((decided | own) & ~rows["refuted"], np.bool_)
+    return np.asarray((cloud_stands(rows) | own) & ~rows["refuted"], np.bool_)
 
 
 def published_scores(rows: Rows) -> Floats:
-    """The cloud's score where it has an opinion, else the running mean of the edge's scores."""
-    return np.where(rows["cloud_label"] != NO_LABEL, rows["cloud_score"], rows["score"])
+    """The cloud's score where it stands, raised where the edge agrees; else the edge's mean."""
+    agree = rows["edge_label"] == rows["cloud_label"]
+    cloud = rows["cloud_score"]
+    cloud = np.where(agree, agreed_scores(rows["score"], cloud), cloud)
+    return np.where(cloud_stands(rows), cloud, rows["score"])
 
 
 def box_to_json(box: Boxes) -> list[float]:
@@ -120,7 +123,7 @@ def opinion_to_json(label: str, score: float, box: Boxes) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """Revision 1 of one track: what the verdict changed, with both opinions.
+    """Revision 1 of one track: what the verdict said about it, with both opinions.
 
     Attributes:
         effect: What changed.
@@ -184,9 +187,11 @@ def track_to_json(
         cloud = opinion_to_json(labels[cloud_label], row["cloud_score"][0], row["cloud_box"][0])
         cloud["sequence"] = int(row["cloud_sequence"][0])
     if bool(reported(row, report)[0]):
-        source, opinion = ("edge", edge) if cloud is None else ("cloud", cloud)
-        if opinion is not None:
-            final = {"label": opinion["label"], "score": opinion["score"], "source": source}
+        if bool(cloud_stands(row)[0]):
+            score = round(float(published_scores(row)[0]), 4)
+            final = {"label": labels[cloud_label], "score": score, "source": "cloud"}
+        elif edge is not None:
+            final = {"label": edge["label"], "score": edge["score"], "source": "edge"}
     return {
         "type": "track",
         "schema": SCHEMA,
@@ -199,6 +204,7 @@ def track_to_json(
         "edge": edge,
         "cloud": cloud,
         "refuted": bool(row["refuted"][0]),
+        "overruled": bool(row["overruled"][0]),
         "final": final,
         "escalation": note,
     }

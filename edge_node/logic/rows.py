@@ -58,6 +58,13 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("cloud_score", np.float32),
         ("cloud_box", np.float32, (4,)),
         ("cloud_sequence", np.int64),
+        # What the edge had seen when the cloud looked, and what it has seen since: a window of
+        # detections whose votes against the cloud's class overrule it when they are clear.
+        ("asked_score", np.float32),
+        ("asked_area", np.float32),
+        ("window_votes", np.float32, (classes,)),
+        ("window_detections", np.int32),
+        ("overruled", np.bool_),
         # Memory of the policy.
         ("pending", np.bool_),
         ("answered", np.bool_),
@@ -93,6 +100,11 @@ def observed_boxes(rows: Rows) -> Boxes:
     return np.where((rows["coasted"] == 0)[:, None], rows["seen_box"], rows["box"])
 
 
+def cloud_stands(rows: Rows) -> Mask:
+    """Where (N,) the cloud's opinion is what the system says: it has one that is not overruled."""
+    return np.asarray((rows["cloud_label"] != NO_LABEL) & ~rows["overruled"], np.bool_)
+
+
 def labels_of(rows: Rows) -> npt.NDArray[np.int32]:
-    """The label index (N,) that is published: the cloud's where it has one, else the edge's."""
-    return np.where(rows["cloud_label"] != NO_LABEL, rows["cloud_label"], rows["edge_label"])
+    """The label index (N,) that is published: the cloud's where it stands, else the edge's."""
+    return np.where(cloud_stands(rows), rows["cloud_label"], rows["edge_label"])

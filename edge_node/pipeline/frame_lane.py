@@ -17,19 +17,23 @@ from edge_node.config import EdgeSettings
 from edge_node.logic.deadline import DeadlineGate
 from edge_node.logic.policy import Decision, Policy
 from edge_node.logic.reconcile import Reconciler
+from edge_node.logic.reconsider import overrule
 from edge_node.logic.records import FrameRecord, Record
 from edge_node.logic.rows import Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.inbox import Arrival, LaneInbox
 from edge_node.ports import EdgeModel, EscalationSink, ResultSink
-from edge_node.values import Candidate, Encoded, Ending, FrameOutcome, News
+from edge_node.values import Candidate, Encoded, Ending, FrameOutcome, IgnoredVerdict, News
 from foundation.clock import Clock, after_s, elapsed_s
 from foundation.errors import RejectedError
 from foundation.escalations import LabelledBoxes
 from foundation.frames import Pixels
 
 log = logging.getLogger(__name__)
+
+_MODELS_TOLD_MAX = 16
+"""Models about which the log speaks; a cloud that changes more often has said enough."""
 
 
 class FrameLane:
@@ -72,6 +76,7 @@ class FrameLane:
         self.frames_done = threading.Event()
         self._frame_size = (0, 0)
         self._refused_starts = 0
+        self._foreign_models: set[str] = set()
 
     def seed_cost(self, cost_s: float) -> None:
         """Takes a cost measured while warming up as the first evidence for the prediction."""
@@ -151,6 +156,7 @@ class FrameLane:
             return False
         found_ns = self._clock.now_ns()
         self._tracker.observe(detections)
+        overrule(self._tracker.rows)
         self._metrics.stages["detect"].observe(elapsed_s(begun_ns, found_ns))
         self._metrics.stages["track"].observe(elapsed_s(found_ns, self._clock.now_ns()))
         return True
@@ -216,20 +222,29 @@ class FrameLane:
 
     def _hear(self, news: News) -> None:
         question = self._reconciler.question(news.escalation_id)
-        if question is None:
-            return
         if isinstance(news, Encoded):
-            self._policy.settle(question.bytes_reserved, question.region, news.size_bytes)
+            if question is not None:
+                self._policy.settle(question.bytes_reserved, question.region, news.size_bytes)
             return
         self._end(news)
 
     def _end(self, ending: Ending) -> None:
-        corrections, revised = self._reconciler.end(ending)
-        for correction in corrections:
+        fusion = self._reconciler.end(ending)
+        if fusion.unknown and ending.verdict is not None:
+            self._metrics.verdicts_ignored[IgnoredVerdict.UNKNOWN].inc()
+        if fusion.other_model and ending.verdict is not None:
+            self._warn_of_model(ending.verdict.cloud_bundle_digest)
+        for correction in fusion.corrections:
             self._metrics.verdicts[correction.effect].inc()
             self._send(correction.to_json(self._settings.camera, ending.ended_at_ns))
-        for record in revised:
+        for record in fusion.revised:
             self._send(record)
+
+    def _warn_of_model(self, digest: str) -> None:
+        """Says once per model that another one answers than the one that is expected."""
+        if digest not in self._foreign_models and len(self._foreign_models) < _MODELS_TOLD_MAX:
+            self._foreign_models.add(digest)
+            log.warning("the escalator answers with another model, bundle %s", digest[:12])
 
     def _close_tracks(self, rows: Rows) -> None:
         for record in self._reconciler.close_tracks(rows):

@@ -58,4 +58,5 @@ def test_its_answer_is_about_the_proposal(
     )
     answer = reporter.report(Detector.open(bundle).detect(crop), region, crop, box[None])
     asked = question(Subject(1, box, believed, 0.4, asked=True), region=region)
-    assert [finding.effect for finding in judge(asked, answer, FusionSettings())] == [effect]
+    findings = judge(asked, answer, FusionSettings()).findings
+    assert [finding.effect for finding in findings] == [effect]

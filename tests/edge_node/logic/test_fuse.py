@@ -29,7 +29,7 @@ def effects(
     *subjects: Subject, cloud: LabelledBoxes, region: Region = REGION
 ) -> list[tuple[Effect, int, int]]:
     """The findings as (effect, subject, detection)."""
-    findings = judge(question(*subjects, region=region), cloud, RULES)
+    findings = judge(question(*subjects, region=region), cloud, RULES).findings
     return [(f.effect, f.subject, f.detection) for f in findings]
 
 
@@ -108,7 +108,7 @@ def test_weak_detection_is_ignored_by_setting() -> None:
     """Below fusion.verdict_score_min."""
     cloud = found((594, 394, 606, 406, 0.3, "open"))
     rules = FusionSettings(verdict_score_min=0.5)
-    findings = judge(question(subject(600, 400), region=REGION), cloud, rules)
+    findings = judge(question(subject(600, 400), region=REGION), cloud, rules).findings
     assert [f.effect for f in findings] == [Effect.REFUTED]
 
 

@@ -30,7 +30,8 @@ def answer(
 ) -> tuple[list[Correction], list[Record]]:
     """The verdict arrives."""
     verdict = Verdict(id_, Answer(cloud), "digest")
-    return reconciler.end(Ending(id_, EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict))
+    fusion = reconciler.end(Ending(id_, EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict))
+    return fusion.corrections, fusion.revised
 
 
 def move(tracker: Tracker, frames: int, dx: float, *, start: int = 6) -> None:
@@ -93,7 +94,9 @@ def test_verdict_after_the_end_corrects_the_record() -> None:
     assert document["present_box"] is None
     assert revised[0]["revision"] == 1
     assert revised[0]["track_id"] == first[0]["track_id"]
-    assert revised[0]["final"] == {"label": "open", "score": 0.9, "source": "cloud"}
+    assert revised[0]["cloud"]["score"] == 0.9
+    # Raised by the edge, which had said the same with 0.4.
+    assert revised[0]["final"] == {"label": "open", "score": 0.912, "source": "cloud"}
     assert answer(reconciler, found((*BOX, 0.9, "open"))) == ([], [])
 
 
@@ -104,8 +107,8 @@ def test_escalation_that_failed_after_the_end_is_told_in_the_record() -> None:
     ask(reconciler, 0, region=REGION)
     tracker.rows["pending"] = True
     reconciler.close_tracks(tracker.end_all())
-    _, revised = reconciler.end(Ending("q1", EscalationOutcome.FAILED, Cause.SHUTDOWN, LATER_NS))
-    assert revised[0]["escalation"] == {
+    fusion = reconciler.end(Ending("q1", EscalationOutcome.FAILED, Cause.SHUTDOWN, LATER_NS))
+    assert fusion.revised[0]["escalation"] == {
         "id": "q1",
         "outcome": "failed",
         "cause": "shutdown",
