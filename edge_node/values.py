@@ -154,7 +154,6 @@ class Question:
         reason: Why the policy asked.
         level: How the crop is encoded, as text.
         gain: What the policy expects of the answer.
-        bytes_reserved: What the byte budget was charged before the encoded size was known.
     """
 
     id: str
@@ -168,7 +167,6 @@ class Question:
     reason: str
     level: str
     gain: float
-    bytes_reserved: int
 
 
 @dataclass(frozen=True, slots=True)

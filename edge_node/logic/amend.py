@@ -255,7 +255,13 @@ class Amender:
 
 def note_of(question: Question, outcome: str) -> Record:
     """What a track's record tells of an escalation."""
-    return {"id": question.id, "outcome": outcome, "cause": "", "reason": question.reason}
+    return {
+        "id": question.id,
+        "outcome": outcome,
+        "cause": "",
+        "reason": question.reason,
+        "level": question.level,
+    }
 
 
 def _moved(boxes: Boxes, motion: Floats) -> Boxes:

@@ -21,6 +21,7 @@ from edge_node.logic.novelty import (
     NoveltyRules,
     NoveltyWatch,
     describe_frame,
+    temper,
 )
 from edge_node.logic.rows import Floats, Rows, observed_boxes
 from edge_node.values import Reason
@@ -28,6 +29,7 @@ from foundation.escalations import Region
 from foundation.frames import Boxes, Pixels, Scores
 from foundation.geometry import crop_region
 
+_UNKNOWN = 0.5
 _EVERY_FRAMES = 4
 """The background and the novelty of every so many frames are looked at: both change slowly."""
 
@@ -52,14 +54,14 @@ class Sight:
 
 
 class Lookout:
-    """Owns what is ordinary on one camera.
-
-    Attributes:
-        trust: How far the scores of the present frame are trusted, 0 to 1.
-    """
+    """Owns what is ordinary on one camera."""
 
     def __init__(
-        self, settings: MissedSettings, crop: CropSettings, low: Floats, ordinary: NoveltyModel | None
+        self,
+        settings: MissedSettings,
+        crop: CropSettings,
+        low: Floats,
+        ordinary: NoveltyModel | None,
     ) -> None:
         """Takes the low end of the band per class, and what ordinary frames are like, if known."""
         self._settings = settings
@@ -71,7 +73,7 @@ class Lookout:
         self._rules = NoveltyRules()
         self._watch = NoveltyWatch(self._rules)
         self._frames = 0
-        self.trust = 1.0
+        self._p_value = 1.0
 
     @property
     def novel(self) -> bool:
@@ -106,12 +108,19 @@ class Lookout:
                 worth = self._settings.background_worth * strength
                 yield self._sight(Reason.BACKGROUND, box, worth, width, height)
         if self._ordinary is not None:
-            p_value = self._ordinary.score(describe_frame(scores, picture, pixels))
-            self.trust = 1 - self._rules.pull_max * max(0.0, 1 - p_value / self._rules.ordinary)
-            if self._watch.observe(p_value):
+            self._p_value = self._ordinary.score(describe_frame(scores, picture, pixels))
+            if self._watch.observe(self._p_value):
                 whole = np.array([0, 0, width, height], np.float32)
                 worth = self._settings.novelty_worth
                 yield Sight(Reason.NOVELTY, Region(0, 0, width, height), worth, -1, whole)
+
+    def temper(self, scores: Scores) -> Scores:
+        """Calibrated scores (N,) as far as they can be trusted in the present frame.
+
+        In a frame unlike those of the calibration they say less, so they are pulled towards not
+        knowing.
+        """
+        return temper(scores, self._p_value, base_rate=_UNKNOWN, rules=self._rules)
 
     def settle(self, sight: Sight, rows: Rows) -> None:
         """Notes that it has been asked about."""

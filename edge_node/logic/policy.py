@@ -27,7 +27,7 @@ from edge_node.logic.spending import Reservation
 from edge_node.logic.worth import Worth
 from edge_node.values import Reason, Suppression
 from foundation.escalations import Region
-from foundation.frames import Pixels
+from foundation.frames import Pixels, Scores
 from foundation.gains import GainModel, texture_of
 from foundation.geometry import box_areas
 
@@ -50,8 +50,6 @@ class View:
         captured_at_ns: When it was captured.
         now_ns: The present instant.
         pixels: uint8 BGR (height, width, 3).
-        trust: How the calibrated scores (N,) of tracks are trusted in it: as they are, unless the
-            frame is unlike ordinary ones.
     """
 
     sequence: int
@@ -127,13 +125,13 @@ class Policy:
         """Plans with another set of levels from now on."""
         self._planner = planner
 
-    def consider(self, rows: Rows, view: View, trust: float = 1.0) -> list[Decision]:
+    def consider(self, rows: Rows, view: View, scores: Scores) -> list[Decision]:
         """Decides about every track of the present frame, most valuable per byte first.
 
         Args:
             rows: The track table; marked.
             view: The frame.
-            trust: How far scores are trusted, 0 to 1; less in a frame unlike ordinary ones.
+            scores: (N,) the calibrated scores of the tracks as far as they are trusted in this frame.
         """
         self.suppressed.clear()
         again = evidence_changed(rows)
@@ -153,7 +151,7 @@ class Policy:
         cooling = (part["asked_at_ns"] > 0) & (
             view.now_ns - part["asked_at_ns"] < self._settings.cooldown_s * NS_PER_S
         )
-        gains = self._gains(part, trust)
+        gains = self._gains(part, scores[at])
         worth = self._worth.of(part, width, height)
         merit = self._hold(part, view, in_band & ~cut & ~cooling, gains.max(axis=0))
         held = np.array([self.moments.of(i) is not None for i in part["track_id"].tolist()])
@@ -207,11 +205,15 @@ class Policy:
         answer = self._aim.reserve(worth, ask.size_bytes, ask.encode_s, view.now_ns)
         return answer if isinstance(answer, Suppression) else (ask, answer)
 
-    def _gains(self, rows: Rows, trust: float) -> Floats:
+    def pay_for_moment(self, moment: Moment, now_ns: int) -> tuple[Ask, Reservation] | Suppression:
+        """Pays for a held crop that was drawn by lot, whatever the price; or says why not."""
+        texture = texture_of(moment.pixels)
+        ask = self._planner.choose(moment.region, self._model.retention, FREE, texture)
+        answer = self._aim.reserve(OUTBIDS, ask.size_bytes, ask.encode_s, now_ns)
+        return answer if isinstance(answer, Suppression) else (ask, answer)
+
+    def _gains(self, rows: Rows, scores: Scores) -> Floats:
         """Expected gain (L, N) of an answer about each track, class costs left aside."""
-        scores = rows["score"]
-        if trust < 1:
-            scores = trust * scores + (1 - trust) * np.float32(0.5)
         return self._model.gains_of(scores, np.sqrt(box_areas(observed_boxes(rows))))
 
     def _in_band(self, rows: Rows) -> Mask:

@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_node.config import FusionSettings
 from edge_node.logic.amend import Amender, Reading, note_of
-from edge_node.logic.fuse import judge
+from edge_node.logic.fuse import Finding, gain_of, judge
 from edge_node.logic.memory import Memories
 from edge_node.logic.policy import Decision
 from edge_node.logic.records import PENDING, Correction, Record, track_to_json
@@ -34,15 +34,24 @@ class Fusion:
         corrections: Revision 1 of tracks, for the results.
         revised: Records of tracks that had ended, anew.
         ignored: What of an answer changed nothing, by cause.
-        unknown: No question with its id was open: nothing else is set.
+        question: What was asked; None when no question with its id was open: nothing else is set.
+        findings: What the answer says.
         other_model: Another model answered than the one that is expected.
     """
 
     corrections: list[Correction] = field(default_factory=list)
     revised: list[Record] = field(default_factory=list)
     ignored: Counter[IgnoredPart] = field(default_factory=Counter)
-    unknown: bool = False
+    question: Question | None = None
+    findings: list[Finding] = field(default_factory=list)
     other_model: bool = False
+
+    @property
+    def gain(self) -> float:
+        """What the answer gained, the cloud taken as right: the unit of `foundation.gains`."""
+        if self.question is None:
+            return 0.0
+        return gain_of(self.question, self.findings)
 
 
 class Reconciler:
@@ -77,13 +86,14 @@ class Reconciler:
         self,
         decision: Decision,
         *,
+        level: str,
         escalation_id: str,
         sequence: int,
         captured_at_ns: int,
         expires_at_ns: int,
         frame_size: tuple[int, int],
     ) -> Question:
-        """Remembers a decision of the policy as an open question about the present frame."""
+        """Remembers a decision as an open question about the present frame, or the held moment."""
         question = Question(
             id=escalation_id,
             sequence=sequence,
@@ -94,7 +104,8 @@ class Reconciler:
             frame_height=frame_size[1],
             subjects=self._subjects(decision),
             reason=decision.reason.value,
-            bytes_reserved=decision.bytes_reserved,
+            level=level,
+            gain=decision.gain,
         )
         self._questions[question.id] = question
         for subject in question.subjects:
@@ -125,23 +136,35 @@ class Reconciler:
         """
         question = self._questions.pop(ending.escalation_id, None)
         if question is None:
-            return Fusion(unknown=True)
+            return Fusion()
         verdict = ending.verdict
-        fusion = Fusion()
+        fusion = Fusion(question=question)
         if verdict is not None and isinstance(verdict.outcome, Answer):
             self._cloud_digest = self._cloud_digest or verdict.cloud_bundle_digest
             other = verdict.cloud_bundle_digest != self._cloud_digest
             detections = verdict.outcome.detections
             judged = judge(question, detections, self._settings)
             reading = Reading(question, detections, judged)
-            fusion = Fusion(ignored=judged.ignored, other_model=other)
+            fusion = Fusion(
+                ignored=judged.ignored,
+                question=question,
+                findings=judged.findings,
+                other_model=other,
+            )
             fusion.corrections.extend(self._amender.correct_subjects(reading))
             fusion.corrections.extend(self._amender.join_additions(reading))
         fusion.revised.extend(self._settle(question, ending, fusion.corrections))
         return fusion
 
     def _subjects(self, decision: Decision) -> tuple[Subject, ...]:
-        """The asked-about tracks, first one first, then the others that the crop shows."""
+        """The asked-about tracks, first one first, then the others that the crop shows.
+
+        Of the frame of a held moment nothing is known any more but the track that it was held for.
+        """
+        moment = decision.moment
+        if moment is not None:
+            label = self.labels[moment.label]
+            return (Subject(moment.track_id, moment.box, label, moment.score, asked=True),)
         rows, region = self._tracker.rows, decision.region
         boxes = observed_boxes(rows)
         shown = (boxes[:, 0] < region.x2) & (boxes[:, 1] < region.y2) & rows["confirmed"]

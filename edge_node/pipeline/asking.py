@@ -7,8 +7,8 @@ nothing.
 
 from __future__ import annotations
 
+import math
 import uuid
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from edge_node.logic.plan import Planner
 from edge_node.logic.policy import Decision, Policy, View
 from edge_node.logic.reconcile import Fusion, Reconciler
 from edge_node.logic.records import reported
-from edge_node.logic.rows import Rows, labels_of, observed_boxes
+from edge_node.logic.rows import Rows, observed_boxes
 from edge_node.logic.spending import Reservation
 from edge_node.logic.worth import Worth
 from edge_node.metrics import EdgeMetrics
@@ -86,12 +86,19 @@ class Asking:
             )
         self._payments: dict[str, Reservation] = {}
         self._draws: dict[str, Draw] = {}
+        self._frame_size = (0, 0)
         self._estimated_at_ns = 0
         self._audits_changed = False
 
     def decide(
-        self, rows: Rows, sequence: int, captured_at_ns: int, pixels: Pixels, scores: Scores,
-        *, scene_moves: bool,
+        self,
+        rows: Rows,
+        sequence: int,
+        captured_at_ns: int,
+        pixels: Pixels,
+        scores: Scores,
+        *,
+        scene_moves: bool,
     ) -> None:
         """Asks about the present frame, which the model has looked at and which is published.
 
@@ -109,6 +116,7 @@ class Asking:
             self._count_suppressed()
             return
         view = View(sequence, captured_at_ns, now_ns, pixels)
+        self._frame_size = view.size
         self._worth.note_frame(sequence, captured_at_ns)
         sights = list(self._lookout.look(rows, pixels, scores, scene_moves=scene_moves))
         self._metrics.novel.set(self._lookout.novel)
@@ -128,8 +136,9 @@ class Asking:
         if reservation is None:
             return
         question = self._reconciler.question(news.escalation_id)
-        proposals = len(question.subjects) if question is not None else 1
-        size = news.size_bytes + FRAMING_BYTES + PROPOSAL_BYTES * min(proposals, 1)
+        subjects = () if question is None else question.subjects
+        proposals = sum(subject.asked for subject in subjects)
+        size = news.size_bytes + FRAMING_BYTES + PROPOSAL_BYTES * proposals
         self._policy.settle(reservation, size)
         self._metrics.escalation_bytes.inc(size)
 
@@ -171,18 +180,26 @@ class Asking:
             if self._audit is None or asked or self._sink is None:
                 continue
             stands = bool(reported(row, self._rules.limits.report)[0])
-            draw = self._audit.draw_track(track_id, reported=stands, now_ns=self._clock.now_ns())
+            now_ns = self._clock.now_ns()
+            draw = self._audit.draw_track(track_id, reported=stands, now_ns=now_ns)
             if draw is None:
                 continue
             self._count_audit(draw, "drawn")
-            paid = None if moment is None else self._policy.pay_for_moment(moment, 1.0)
+            paid = None if moment is None else self._policy.pay_for_moment(moment, now_ns)
             if moment is None or paid is None or isinstance(paid, Suppression):
                 self._lose(draw)
                 continue
             ask, reservation = paid
             score = float(row["score"][0])
             decision = Decision(
-                ask.region, ask.level, (), Reason.AUDIT, 1.0, score * (1 - score), reservation, moment
+                ask.region,
+                ask.level,
+                (),
+                Reason.AUDIT,
+                1.0,
+                score * (1 - score),
+                reservation,
+                moment,
             )
             self._send(row, None, decision, draw)
 
@@ -260,3 +277,53 @@ class Asking:
             self._draws[question.id] = draw
         level = self._levels[decision.level]
         self._sink.offer(Candidate(question, crop, proposals, level, decision.value))
+
+    def _book(self, draw: Draw, findings: list[Finding]) -> None:
+        assert self._audit is not None
+        wrong = self._audit.answer(draw, findings)
+        self._count_audit(draw, "wrong" if wrong else "right")
+
+    def _lose(self, draw: Draw) -> None:
+        assert self._audit is not None
+        self._audit.lose(draw)
+        self._count_audit(draw, "lost")
+
+    def _count_audit(self, draw: Draw, event: str) -> None:
+        self._metrics.audits[draw.stratum.value, event].inc()
+        self._audits_changed = True
+
+    def _estimate(self, now_ns: int) -> None:
+        """Shows what the audits say of silent errors, now and then: it takes a millisecond."""
+        if not self._audits_changed or elapsed_s(self._estimated_at_ns, now_ns) < _ESTIMATE_S:
+            return
+        assert self._audit is not None
+        self._estimated_at_ns, self._audits_changed = now_ns, False
+        estimate = self._audit.estimate(now_ns)
+        rates = {stratum.value: rate for stratum, rate in estimate.strata.items()}
+        rates |= {"misses": estimate.misses, "overall": estimate.overall}
+        for kind, rate in rates.items():
+            point = math.nan if rate.rate.point is None else rate.rate.point
+            for bound, value in (
+                ("low", rate.rate.low),
+                ("point", point),
+                ("high", rate.rate.high),
+            ):
+                self._metrics.silent_errors[kind, bound].set(value)
+
+    def _count_suppressed(self) -> None:
+        for cause, count in self._policy.suppressed.items():
+            self._metrics.suppressions[cause].inc(count)
+
+    def _show_prices(self, now_ns: int) -> None:
+        prices = self._rules.aim.prices(now_ns)
+        self._metrics.prices["byte"].set(prices.per_byte)
+        self._metrics.prices["request"].set(prices.per_request)
+        self._metrics.prices["encode_second"].set(prices.per_encode_s)
+
+
+def _moment_of(decision: Decision, view: View | None) -> tuple[int, int]:
+    """Sequence number and capture of the frame that a decision is about."""
+    if decision.moment is not None:
+        return decision.moment.sequence, decision.moment.captured_at_ns
+    assert view is not None
+    return view.sequence, view.captured_at_ns

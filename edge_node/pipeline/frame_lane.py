@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
 from dataclasses import replace
 
 import numpy as np
 
 from edge_node.config import EdgeSettings
 from edge_node.logic.deadline import DeadlineGate
-from edge_node.logic.policy import Decision, Policy
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reconsider import overrule
 from edge_node.logic.records import FrameRecord, Record
-from edge_node.logic.rows import Rows, labels_of, observed_boxes
+from edge_node.logic.rows import Rows
 from edge_node.logic.track import Tracker
 from edge_node.metrics import EdgeMetrics
+from edge_node.pipeline.asking import Asking
 from edge_node.pipeline.inbox import Arrival, LaneInbox
-from edge_node.ports import EdgeModel, EscalationSink, ResultSink
-from edge_node.values import Candidate, Encoded, Ending, FrameOutcome, IgnoredVerdict, News
-from foundation.clock import Clock, after_s, elapsed_s
+from edge_node.ports import AskingRules, EdgeModel, EscalationSink, ResultSink
+from edge_node.values import Accepted, Encoded, Ending, FrameOutcome, IgnoredVerdict, News
+from foundation.clock import Clock, elapsed_s
 from foundation.errors import RejectedError
-from foundation.escalations import LabelledBoxes
 from foundation.frames import Pixels
 
 log = logging.getLogger(__name__)
@@ -47,6 +45,7 @@ class FrameLane:
         self,
         settings: EdgeSettings,
         model: EdgeModel,
+        rules: AskingRules,
         inbox: LaneInbox,
         results: ResultSink,
         escalations: EscalationSink | None,
@@ -58,16 +57,21 @@ class FrameLane:
         self._model = model
         self._inbox = inbox
         self._results = results
-        self._escalations = escalations
         self._metrics = metrics
         self._clock = clock
         limits = model.limits
         self._report = limits.report
         self._tracker = Tracker(settings.tracks, limits.start)
-        self._policy = Policy(settings.policy, settings.crop, limits.low, limits.high)
         self._reconciler = Reconciler(
-            self._tracker, settings.fusion, settings.camera, model.labels, limits.report
+            self._tracker,
+            settings.fusion,
+            settings.camera,
+            model.labels,
+            limits.report,
+            cloud_digest=rules.gains.cloud_bundle,
         )
+        self._asking = Asking(settings, rules, self._reconciler, escalations, metrics, clock)
+        self._scores = np.zeros(0, np.float32)
         self._gate = DeadlineGate(
             quantile=settings.deadline.cost_quantile,
             window_frames=settings.deadline.cost_window_frames,
@@ -132,7 +136,14 @@ class FrameLane:
         if detected and pixels is not None:
             decided_ns = clock.now_ns()
             stages["publish"].observe(elapsed_s(published_ns, decided_ns))
-            self._decide(arrival, pixels, decided_ns)
+            self._asking.decide(
+                self._tracker.rows,
+                arrival.sequence,
+                arrival.captured_at_ns,
+                pixels,
+                self._scores,
+                scene_moves=self._tracker.scene_moves,
+            )
             finished_ns = clock.now_ns()
             stages["decide"].observe(elapsed_s(decided_ns, finished_ns))
             # What delays the next frame is everything, what meets the deadline ends at publication.
@@ -155,6 +166,7 @@ class FrameLane:
             log.warning("frame %d: %s", arrival.sequence, error)
             return False
         found_ns = self._clock.now_ns()
+        self._scores = detections.scores
         self._tracker.observe(detections)
         overrule(self._tracker.rows)
         self._metrics.stages["detect"].observe(elapsed_s(begun_ns, found_ns))
@@ -188,52 +200,24 @@ class FrameLane:
             )
         )
 
-    def _decide(self, arrival: Arrival, pixels: Pixels, now_ns: int) -> None:
-        rows = self._tracker.rows
-        if self._escalations is None:
-            self._policy.suppress_all(rows)
-        else:
-            width, height = self._frame_size
-            for decision in self._policy.consider(rows, arrival.sequence, now_ns, width, height):
-                self._escalate(arrival, pixels, rows, decision)
-        for cause, count in self._policy.suppressed.items():
-            self._metrics.suppressions[cause].inc(count)
-
-    def _escalate(self, arrival: Arrival, pixels: Pixels, rows: Rows, decision: Decision) -> None:
-        question = self._reconciler.ask(
-            decision,
-            escalation_id=uuid.uuid4().hex,
-            sequence=arrival.sequence,
-            captured_at_ns=arrival.captured_at_ns,
-            expires_at_ns=after_s(arrival.captured_at_ns, self._settings.policy.expiry_s),
-            frame_size=self._frame_size,
-        )
-        region = decision.region
-        asked = list(decision.asked)
-        labels = self._reconciler.labels
-        proposals = LabelledBoxes(
-            observed_boxes(rows[asked]),
-            np.clip(rows["score"][asked], 0, 1),
-            tuple(labels[index] for index in labels_of(rows[asked]).tolist()),
-        )
-        crop = pixels[region.y1 : region.y2, region.x1 : region.x2].copy()
-        if self._escalations is not None:
-            self._escalations.offer(Candidate(question, crop, proposals, decision.value))
-
     def _hear(self, news: News) -> None:
-        question = self._reconciler.question(news.escalation_id)
         if isinstance(news, Encoded):
-            if question is not None:
-                self._policy.settle(question.bytes_reserved, question.region, news.size_bytes)
-            return
-        self._end(news)
+            self._asking.hear_size(news)
+        elif isinstance(news, Accepted):
+            self._asking.hear_accepted(news)
+        else:
+            self._end(news)
 
     def _end(self, ending: Ending) -> None:
         fusion = self._reconciler.end(ending)
-        if fusion.unknown and ending.verdict is not None:
+        self._asking.hear_end(ending, fusion)
+        if fusion.question is None and ending.verdict is not None:
             self._metrics.verdicts_ignored[IgnoredVerdict.UNKNOWN].inc()
         if fusion.other_model and ending.verdict is not None:
+            self._metrics.verdicts_of_other_models.inc()
             self._warn_of_model(ending.verdict.cloud_bundle_digest)
+        for part, count in fusion.ignored.items():
+            self._metrics.verdict_parts_ignored[part].inc(count)
         for correction in fusion.corrections:
             self._metrics.verdicts[correction.effect].inc()
             self._send(correction.to_json(self._settings.camera, ending.ended_at_ns))
@@ -247,6 +231,8 @@ class FrameLane:
             log.warning("the escalator answers with another model, bundle %s", digest[:12])
 
     def _close_tracks(self, rows: Rows) -> None:
+        if len(rows):
+            self._asking.close(rows)
         for record in self._reconciler.close_tracks(rows):
             self._send(record)
 
