@@ -131,9 +131,10 @@ def _header_size(data: bytes, encoding: Encoding) -> tuple[int, int]:
             decoding it costs more than its pixels.
     """
     try:
+        allocated = avif.still_size(data) if encoding is Encoding.AVIF else None
         with PIL.Image.open(io.BytesIO(data), formats=[_FORMATS[encoding]]) as header:
             size = header.size
-        if encoding is Encoding.AVIF and avif.still_size(data) != size:
+        if allocated not in {None, size}:
             raise ValueError("its two sizes differ")
         if encoding is Encoding.JPEG and data.count(_JPEG_SCAN) > _JPEG_SCANS_MAX:
             raise ValueError("it has more scans than a picture needs")
