@@ -34,6 +34,7 @@ from prometheus_client import CollectorRegistry
 from edge_node.adapters.encoder import CropEncoder
 from edge_node.adapters.model import BundleModel
 from edge_node.adapters.results import ResultWriter
+from edge_node.adapters.rules import open_rules
 from edge_node.config import (
     DetectorSettings,
     EdgeSettings,
@@ -171,7 +172,6 @@ class LaneSide:
         self._inbox = LaneInbox()
         self._source = GatedSource(frames, clock)
         self._encoder = CropEncoder(
-            settings.crop,
             settings.spool.encode_queue_max,
             site="bench",
             camera=settings.camera,
@@ -180,9 +180,12 @@ class LaneSide:
             encode_seconds=self.metrics.stages["encode"],
         )
         self.escalations = EncodingSink(self._encoder, self._inbox)
+        model = BundleModel.open(settings)
+        self._rules = open_rules(settings, model.bundle, model.limits)
         lane = FrameLane(
             settings,
-            BundleModel.open(settings),
+            model,
+            self._rules.__enter__(),
             self._inbox,
             self._sink,
             self.escalations if escalating else None,
@@ -216,6 +219,7 @@ class LaneSide:
         for thread in self._threads:
             thread.join(10.0)
         self._writer.__exit__(exc_type, exc, traceback)
+        self._rules.__exit__(exc_type, exc, traceback)
 
     def run(self, count: int) -> None:
         """Takes this many frames from capture to publication."""

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from edge_node.adapters.encoder import CropEncoder
 from edge_node.adapters.model import BundleModel
 from edge_node.adapters.results import ResultWriter
+from edge_node.adapters.rules import open_rules
 from edge_node.adapters.sources.registry import make_source
 from edge_node.adapters.spool import MemorySpool
 from edge_node.adapters.uplink import GrpcUplink
@@ -28,7 +29,7 @@ from edge_node.pipeline.capture import Capture
 from edge_node.pipeline.escalation_lane import EscalationLane
 from edge_node.pipeline.frame_lane import FrameLane
 from edge_node.pipeline.inbox import LaneInbox
-from edge_node.ports import FrameSource
+from edge_node.ports import AskingRules, FrameSource
 from foundation.clock import Clock, SystemClock
 from foundation.errors import HardcaseError
 from foundation.supervision import run_thread
@@ -78,7 +79,8 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
                 settings.results, metrics.results_dropped, metrics.stages["write"], clock
             )
             stack.enter_context(writer)
-            node = _Node(settings, model, source, writer, metrics, clock)
+            rules = stack.enter_context(open_rules(settings, model.bundle, model.limits))
+            node = _Node(settings, model, rules, source, writer, metrics, clock)
             await asyncio.to_thread(node.warm_up)
             ready.set("source", True)
             log.info("source %s is running, results go to %s", source.name, settings.results.path)
@@ -96,6 +98,7 @@ class _Node:
         self,
         settings: EdgeSettings,
         model: BundleModel,
+        rules: AskingRules,
         source: FrameSource,
         writer: ResultWriter,
         metrics: EdgeMetrics,
@@ -107,7 +110,6 @@ class _Node:
         self._inbox = LaneInbox()
         self.capture = Capture(source, self._inbox, writer, metrics, clock)
         self._encoder = CropEncoder(
-            settings.crop,
             settings.spool.encode_queue_max,
             site=settings.site,
             camera=settings.camera,
@@ -126,9 +128,10 @@ class _Node:
                 metrics,
                 clock,
             )
-            self._uplink = GrpcUplink(settings.escalator, settings.crop.encoding, metrics, clock)
+            encodings = frozenset(level.encoding for level in rules.gains.parsed_levels)
+            self._uplink = GrpcUplink(settings.escalator, encodings, metrics, clock)
         self._lane = FrameLane(
-            settings, model, self._inbox, writer, self._escalations, metrics, clock
+            settings, model, rules, self._inbox, writer, self._escalations, metrics, clock
         )
 
     def warm_up(self) -> None:

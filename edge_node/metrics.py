@@ -7,6 +7,8 @@ than counting does. All objects are thread-safe.
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from edge_node.values import (
@@ -14,12 +16,14 @@ from edge_node.values import (
     Effect,
     EscalationOutcome,
     FrameOutcome,
+    IgnoredPart,
     IgnoredVerdict,
     LinkFailure,
     Reason,
     Suppression,
 )
 
+AUDIT_STRATA = ("reported", "dismissed", "empty")
 STAGES = ("wait", "detect", "track", "publish", "decide", "write", "encode")
 
 _FRAME_BUCKETS = (
@@ -83,6 +87,8 @@ class EdgeMetrics:
             registry=registry,
         ).labels(camera=camera)
         self._register_escalation(registry, camera)
+        self._register_policy(registry, camera)
+        self._register_audit(registry, camera)
         self._register_uplink(registry)
         self.bundle_info = Gauge(
             "edge_bundle_info",
@@ -151,6 +157,92 @@ class EdgeMetrics:
             registry=registry,
         )
 
+    def _register_policy(self, registry: CollectorRegistry, camera: str) -> None:
+        asks = Counter(
+            "edge_policy_asks",
+            "Escalations that the policy decided on, in shadow too, by why.",
+            ["camera", "reason"],
+            registry=registry,
+        )
+        self.asks = {reason: asks.labels(camera=camera, reason=reason.value) for reason in Reason}
+        self.forecast_bytes = Counter(
+            "edge_policy_forecast_bytes",
+            "Bytes that the escalations decided on were predicted to take, in shadow too.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        self.forecast_gain = Counter(
+            "edge_policy_forecast_gain",
+            "Gain that was predicted of their answers: change of the quadratic score, see docs.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        self.realized_gain = Counter(
+            "edge_policy_realized_gain",
+            "Gain of the answers that came, the cloud taken as right.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        self.escalation_bytes = Counter(
+            "edge_escalation_bytes",
+            "Bytes of escalations as encoded, each counted once; compare with the forecast.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        prices = Gauge(
+            "edge_policy_price",
+            "What one unit of a resource costs at present, in units of gain.",
+            ["camera", "resource"],
+            registry=registry,
+        )
+        self.prices = {
+            resource: prices.labels(camera=camera, resource=resource)
+            for resource in ("byte", "request", "encode_second")
+        }
+        refused = Counter(
+            "edge_sights_refused",
+            "Places without a detection that were worth asking about and not worth their price.",
+            ["camera", "reason"],
+            registry=registry,
+        )
+        self.sights_refused = {
+            reason: refused.labels(camera=camera, reason=reason.value)
+            for reason in (Reason.GAP, Reason.BACKGROUND, Reason.NOVELTY)
+        }
+        self.novel = Gauge(
+            "edge_novel",
+            "1 while frames are unlike the ordinary ones that the bundle knows.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+
+    def _register_audit(self, registry: CollectorRegistry, camera: str) -> None:
+        audits = Counter(
+            "edge_audits",
+            "Audits of what the edge was sure of: drawn, and how they came out.",
+            ["camera", "stratum", "event"],
+            registry=registry,
+        )
+        self.audits = {
+            (stratum, event): audits.labels(camera=camera, stratum=stratum, event=event)
+            for stratum in AUDIT_STRATA
+            for event in ("drawn", "right", "wrong", "lost")
+        }
+        errors = Gauge(
+            "edge_silent_error_ratio",
+            "Share of what the edge kept that is wrong, as the audits say: the estimate and the "
+            "ends of its 95 % interval; NaN where nothing was audited.",
+            ["camera", "stratum", "bound"],
+            registry=registry,
+        )
+        self.silent_errors = {
+            (stratum, bound): errors.labels(camera=camera, stratum=stratum, bound=bound)
+            for stratum in (*AUDIT_STRATA, "misses", "overall")
+            for bound in ("low", "point", "high")
+        }
+        for (_, bound), gauge in self.silent_errors.items():
+            gauge.set({"low": 0.0, "point": math.nan, "high": 1.0}[bound])
+
     def _register_uplink(self, registry: CollectorRegistry) -> None:
         self.uplink_bytes = Counter(
             "edge_uplink_bytes",
@@ -176,6 +268,18 @@ class EdgeMetrics:
         self.verdicts_ignored = {
             reason: ignored.labels(reason=reason.value) for reason in IgnoredVerdict
         }
+        parts = Counter(
+            "edge_verdict_parts_ignored",
+            "Boxes and findings of answers that changed nothing, by cause.",
+            ["reason"],
+            registry=registry,
+        )
+        self.verdict_parts_ignored = {part: parts.labels(reason=part.value) for part in IgnoredPart}
+        self.verdicts_of_other_models = Counter(
+            "edge_verdicts_of_other_models",
+            "Verdicts of another model than the one that is expected; they count all the same.",
+            registry=registry,
+        )
         self.spool_escalations = Gauge(
             "edge_spool_escalations",
             "Escalations held by the spool, waiting and in flight.",

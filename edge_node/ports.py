@@ -18,7 +18,7 @@ from edge_node.logic.aim import Aim
 from edge_node.logic.novelty import NoveltyModel
 from edge_node.values import Candidate
 from foundation.clock import Clock
-from foundation.escalations import Escalation, Verdict
+from foundation.escalations import Capabilities, Escalation, Verdict
 from foundation.frames import Detections, Pixels, Scores
 from foundation.gains import GainModel
 
@@ -224,6 +224,10 @@ class UplinkFeed(Protocol):
 
     def refuse(self, escalation_id: str) -> None:
         """Ends an escalation that this escalator can never take (larger than its limit)."""
+        ...
+
+    def set_capabilities(self, capabilities: Capabilities) -> None:
+        """Says what the escalator that has been reached takes and serves."""
         ...
 
     def set_connected(self, connected: bool) -> None:

@@ -217,10 +217,9 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """News for the frame lane: how the escalator that is connected lets crops be encoded."""
+    """News for the frame lane: how the escalator that was reached lets crops be encoded."""
 
     encodings: frozenset[Encoding]
-    cloud_bundles: frozenset[str]
 
 
 News = Encoded | Ending | Accepted

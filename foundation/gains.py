@@ -134,6 +134,15 @@ class GainModel(Settings):
         """The levels, in the order of every (L, ...) array here."""
         return tuple(Level.parse(costs.level) for costs in self.levels)
 
+    def with_levels(self, levels: Sequence[Level]) -> GainModel:
+        """The same model with some of its levels only, in its own order."""
+        kept = [at for at, level in enumerate(self.parsed_levels) if level in levels]
+        # Not a copy: that would take what was derived from all levels along.
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        fields["levels"] = tuple(self.levels[at] for at in kept)
+        fields["gains"] = tuple(self.gains[at] for at in kept)
+        return GainModel(**fields)
+
     def gains_of(self, scores: Scores, sizes_px: Floats) -> Floats:
         """Expected gain (L, N) of an answer at each level about each of N proposals.
 

@@ -24,11 +24,14 @@ from foundation.detector import Detector
 from foundation.escalations import Encoding, LabelledBoxes
 from foundation.frames import Boxes, Pixels
 from foundation.geometry import crop_region
-from foundation.images import decode_image, encode_image
+from foundation.images import decode_image
+from foundation.levels import Level, encode_at
 from reference_line.evaluation import Claim
 from reference_line.line import Line
 from reference_line.records import Box, FrameRecord, RunRecords, TrackRecord
 
+LEVEL = Level(Encoding.WEBP, 80)
+"""How the crops of the yardstick are encoded: as those that the cloud model was trained on."""
 _BATCH = 8
 _LIMITS = LimitSettings()
 
@@ -107,17 +110,18 @@ def _cut(
                 *_neighbours(frames.get(edge.sequence), track.track_id, known),
             ),
             reason="every",
-            bytes_reserved=0,
+            level=str(LEVEL),
+            gain=0.0,
         )
         crop = pixels[region.y1 : region.y2, region.x1 : region.x2]
-        yield _Crop(question, as_transmitted(crop, settings.crop.encoding, settings.crop.quality))
+        yield _Crop(question, as_transmitted(crop, LEVEL))
 
 
-def as_transmitted(crop: Pixels, encoding: Encoding, quality: int) -> Pixels:
+def as_transmitted(crop: Pixels, level: Level) -> Pixels:
     """A crop as the cloud sees it, (H, W, 3) uint8 BGR."""
     return decode_image(
-        encode_image(crop, encoding, quality),
-        encoding,
+        encode_at(crop, level),
+        level.encoding,
         side_min_px=_LIMITS.image_side_min_px,
         pixels_max=_LIMITS.image_pixels_max,
     )

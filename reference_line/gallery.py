@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_node.config import EdgeSettings
 from foundation.escalations import Encoding, Region
 from foundation.frames import Pixels
 from foundation.geometry import crop_region, iou_matrix
 from foundation.images import encode_image
 from reference_line.analysis import Analysis
 from reference_line.evaluation import IOU_MIN, Judgement
-from reference_line.every_proposal import as_transmitted
+from reference_line.every_proposal import LEVEL, as_transmitted
 from reference_line.line import Line
 from reference_line.optics import FRAME_HEIGHT, FRAME_WIDTH
 from reference_line.records import Box, CorrectionRecord, Opinion, TrackRecord
@@ -86,9 +85,7 @@ class _Sketch:
     good: bool
 
 
-def build_gallery(
-    analysis: Analysis, line: Line, settings: EdgeSettings, *, cards_max: int
-) -> list[Group]:
+def build_gallery(analysis: Analysis, line: Line, *, cards_max: int) -> list[Group]:
     """Groups of cards: verdicts by what they were worth, then what was wrong in the end."""
     worth: dict[tuple[bool, bool], list[_Sketch]] = {}
     reported = {one.claim.track_id: one.claim.label for one in analysis.edge.judged}
@@ -127,7 +124,7 @@ def build_gallery(
         ),
     ]
     chosen = [(title, text, len(all_), spread(all_, cards_max)) for title, text, all_ in groups]
-    pictures = _cut([sketch for *_, sketches in chosen for sketch in sketches], line, settings)
+    pictures = _cut([sketch for *_, sketches in chosen for sketch in sketches], line)
     return [
         Group(title, text, total, tuple(pictures[id(sketch)] for sketch in sketches))
         for title, text, total, sketches in chosen
@@ -268,7 +265,7 @@ def _truth_at(
     return LABELS[int(truth.class_ids[best])], (x1, y1, x2, y2)
 
 
-def _cut(sketches: Sequence[_Sketch], line: Line, settings: EdgeSettings) -> dict[int, Card]:
+def _cut(sketches: Sequence[_Sketch], line: Line) -> dict[int, Card]:
     """Cards by the identity of their sketch; frames are rendered in order, each once."""
     cards: dict[int, Card] = {}
     shown, pixels = -1, np.zeros((1, 1, 3), np.uint8)
@@ -282,11 +279,7 @@ def _cut(sketches: Sequence[_Sketch], line: Line, settings: EdgeSettings) -> dic
             frame_width=FRAME_WIDTH,
             frame_height=FRAME_HEIGHT,
         )
-        sent = as_transmitted(
-            pixels[view.y1 : view.y2, view.x1 : view.x2],
-            settings.crop.encoding,
-            settings.crop.quality,
-        )
+        sent = as_transmitted(pixels[view.y1 : view.y2, view.x1 : view.x2], LEVEL)
         cards[id(sketch)] = Card(
             _data_uri(sent),
             tuple(_outline(kind, box, view) for kind, box in sketch.outlines),

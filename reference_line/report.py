@@ -39,7 +39,7 @@ def write_report(plan: DemoPlan, analysis: Analysis) -> Path:
         ConfigError: it cannot be written.
     """
     path = plan.folder / "report.html"
-    gallery = build_gallery(analysis, Line(plan.seed), plan.edge, cards_max=_CARDS_MAX)
+    gallery = build_gallery(analysis, Line(plan.seed), cards_max=_CARDS_MAX)
     page = render_page(
         analysis.summary,
         headline(analysis.summary),

@@ -1,7 +1,7 @@
 """Compresses crops in a thread of its own, between the frame lane and the event loop.
 
-The hand-off is bounded: a candidate that does not fit is ended as evicted by the caller. Crops are
-compressed at native resolution, since that is what the large model is asked for.
+The hand-off is bounded: a candidate that does not fit is ended as evicted by the caller. Each crop
+is compressed at the level that the policy chose for it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from collections.abc import Callable
 
 from prometheus_client import Histogram
 
-from edge_node.config import CropSettings
 from edge_node.values import Candidate
 from foundation.clock import Clock, elapsed_s
 from foundation.escalations import Escalation
-from foundation.images import encode_image
+from foundation.levels import encode_at
 
 Deliver = Callable[[Candidate, Escalation], None]
 
@@ -26,7 +25,6 @@ class CropEncoder:
 
     def __init__(
         self,
-        settings: CropSettings,
         queue_max: int,
         *,
         site: str,
@@ -35,7 +33,6 @@ class CropEncoder:
         clock: Clock,
         encode_seconds: Histogram,
     ) -> None:
-        self._settings = settings
         # Bounded by `offer`: one thread offers, so the bound cannot be overrun, and closing never
         # waits for room.
         self._queue: queue.SimpleQueue[Candidate | None] = queue.SimpleQueue()
@@ -70,20 +67,19 @@ class CropEncoder:
 
     def _encode(self, candidate: Candidate) -> Escalation:
         question = candidate.question
-        encoding = self._settings.encoding
         return Escalation(
             id=question.id,
             site=self._site,
             camera=self._camera,
-            track_id=question.subjects[0].track_id,
+            track_id=question.subjects[0].track_id if question.subjects else 0,
             frame_sequence=question.sequence,
             captured_at_ns=question.captured_at_ns,
             expires_at_ns=question.expires_at_ns,
             frame_width=question.frame_width,
             frame_height=question.frame_height,
             region=question.region,
-            encoding=encoding,
-            image=encode_image(candidate.pixels, encoding, self._settings.quality),
+            encoding=candidate.level.encoding,
+            image=encode_at(candidate.pixels, candidate.level),
             proposals=candidate.proposals,
             edge_bundle_digest=self._bundle_digest,
             reason=question.reason,

@@ -51,12 +51,12 @@ class GrpcUplink:
     def __init__(
         self,
         settings: EscalatorSettings,
-        encoding: Encoding,
+        encodings: frozenset[Encoding],
         metrics: EdgeMetrics,
         clock: Clock,
     ) -> None:
         self._settings = settings
-        self._encoding = encoding
+        self._encodings = encodings
         self._metrics = metrics
         self._clock = clock
         self._said = ""
@@ -102,10 +102,11 @@ class GrpcUplink:
         except grpc.aio.AioRpcError as error:
             raise self._translate(error) from error
         capabilities = capabilities_from_proto(reply)
-        if self._encoding not in capabilities.encodings:
+        if self._encodings.isdisjoint(capabilities.encodings):
             raise ConfigError(
-                f"The escalator at {self._settings.address} does not take {self._encoding} crops",
-                remedy=f"Set crop.encoding to one of {', '.join(capabilities.encodings)}",
+                f"The escalator at {self._settings.address} takes none of the formats that crops "
+                f"may have here: {', '.join(sorted(self._encodings))}",
+                remedy=f"Add a level of {', '.join(capabilities.encodings)} to crop.levels",
             )
         models = ", ".join(f"{model.name} {model.version}" for model in capabilities.models)
         self._say(f"The escalator at {self._settings.address} is connected and serves {models}.")
@@ -123,6 +124,7 @@ class GrpcUplink:
         call = stub.Escalate(timeout=self._settings.stream_lifetime_s)
         sender = asyncio.create_task(self._send(call, limit, feed), name="uplink-send")
         receiver = asyncio.create_task(self._receive(call, feed), name="uplink-receive")
+        feed.set_capabilities(capabilities)
         feed.set_connected(True)
         try:
             done, _ = await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)

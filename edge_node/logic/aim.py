@@ -99,8 +99,11 @@ class BudgetAim:
 
 
 class RateAim(BudgetAim):
-    """A share of the tracks, those where it gains most: each track that may be asked brings a share
-    of a token, and the price of a token follows their number as that of bytes follows time."""
+    """A share of the tracks, those where it gains most.
+
+    Each track that may be asked about brings a share of a token, and the price of a token follows
+    their number as that of a byte follows time.
+    """
 
     def __init__(self, settings: PolicySettings, budget: Budget) -> None:
         super().__init__(settings, budget)

@@ -13,12 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_node.logic.associate import assign
-from edge_node.logic.fuse import agreed_scores, border_gaps
-from edge_node.logic.rows import Floats, Mask
 from foundation.escalations import Region
-from foundation.frames import Boxes, Detections
-from foundation.geometry import box_areas
+from foundation.frames import Detections
 
 SAME_IOU = np.float32(0.55)
 """Intersection over union from which boxes of one class are one object."""
@@ -61,4 +57,3 @@ def fuse_still(
     same = (edge.class_ids[:, None] == cloud.class_ids) & (
         _overlaps(edge.boxes, cloud.boxes) >= SAME_IOU
     )
-    ...

@@ -247,11 +247,11 @@ class Planner:
         prices: Prices,
     ) -> tuple[Floats, Floats, Floats]:
         """Bytes on the wire, seconds of encoding and net value, each (L, R), of R regions."""
-        size = self._model.image_bytes(pixels, textures) + FRAMING_BYTES
-        size = size + PROPOSAL_BYTES * np.asarray(proposals, np.float32)
+        size = self._model.image_bytes(pixels, textures) + np.float32(FRAMING_BYTES)
+        size = size + np.float32(PROPOSAL_BYTES) * np.asarray(proposals, np.float32)
         seconds = self._model.encode_s(pixels)
-        net = values - prices.per_byte * size - prices.per_request
-        net = np.asarray(net - prices.per_encode_s * seconds, np.float32)
+        net: Floats = values - np.float32(prices.per_byte) * size - np.float32(prices.per_request)
+        net -= np.float32(prices.per_encode_s) * seconds
         if self._unusable is not None:
             net[self._unusable] = -np.inf
         return size, seconds, net

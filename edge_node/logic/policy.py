@@ -1,10 +1,10 @@
 """What is asked of the cloud: about which tracks, when, with which crop at which level, and why.
 
-A track may be asked about when it lies in its class's band, has been seen for a while or is about to
-leave, and lies whole in the frame. It is worth the gain that the bundle's gain model expects of an
-answer, times what that is worth on this camera by the time it comes. Tracks near each other share a
-crop; crops and levels are planned at the prices of the aim, and what is worth more than it costs is
-sent. A track is asked about once, with the frame that showed it best; again only when its
+A track may be asked about when it lies in its class's band, has been seen for a while or is about
+to leave, and lies whole in the frame. It is worth the gain that the bundle's gain model expects of
+an answer, times what that is worth on this camera by the time it comes. Tracks near each other
+share a crop; crops and levels are planned at the prices of the aim, and what is worth more than it
+costs is sent. A track is asked about once, with the frame that showed it best; again only when its
 escalation ended without an answer, or the evidence has changed since the cloud looked.
 
 Single-threaded; owned by the frame lane, whose track table it marks.
@@ -12,16 +12,16 @@ Single-threaded; owned by the frame lane, whose track table it marks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_node.config import PolicySettings
 from edge_node.logic.aim import OUTBIDS, Aim
-from edge_node.logic.reconsider import evidence_changed
 from edge_node.logic.moments import Moment, Moments, moment_of, sharpness_of
 from edge_node.logic.plan import FREE, Ask, Planner, Prices
+from edge_node.logic.reconsider import evidence_changed
 from edge_node.logic.rows import Floats, Mask, Positions, Rows, observed_boxes
 from edge_node.logic.spending import Reservation
 from edge_node.logic.worth import Worth
@@ -35,6 +35,7 @@ _BORDER_PX = 2.0
 """A box that ends this near to the frame's border is taken as cut: boxes are a pixel or two off."""
 _LOOKS_MAX = 4
 """Tracks of one frame whose sharpness is looked at; the others have their turn later."""
+_FORESEEN_MAX = 256
 _STALE = 0.7
 """A track whose present moment is worse than this share of its best is asked about with that."""
 
@@ -110,14 +111,27 @@ class Policy:
         aim: Aim,
         worth: Worth,
         limits: tuple[Floats, Floats, Floats],
+        foresees: Callable[[int], bool],
     ) -> None:
-        """Takes the band's low and high ends and the report threshold per class (classes,)."""
+        """Takes what the policy decides by.
+
+        Args:
+            settings: When a track may be asked about.
+            model: What an answer gains.
+            planner: How crops are cut and encoded.
+            aim: What may be spent.
+            worth: What a gain is worth.
+            limits: Per class (classes,) the band's low and high ends, and the report threshold.
+            foresees: Whether a track will be drawn for the audit if nobody is asked about it.
+        """
         self._settings = settings
         self._model = model
         self._planner = planner
         self._aim = aim
         self._worth = worth
         self._low, self._high, self._report = limits
+        self._foresees = foresees
+        self._foreseen: dict[int, bool] = {}
         self.suppressed: dict[Suppression, int] = {}
         self.moments = Moments()
 
@@ -131,7 +145,7 @@ class Policy:
         Args:
             rows: The track table; marked.
             view: The frame.
-            scores: (N,) the calibrated scores of the tracks as far as they are trusted in this frame.
+            scores: (N,) calibrated scores of the tracks, as far as they are trusted in this frame.
         """
         self.suppressed.clear()
         again = evidence_changed(rows)
@@ -153,7 +167,8 @@ class Policy:
         )
         gains = self._gains(part, scores[at])
         worth = self._worth.of(part, width, height)
-        merit = self._hold(part, view, in_band & ~cut & ~cooling, gains.max(axis=0))
+        hopeful = (in_band & ~cooling) | self._may_be_drawn(part)
+        merit = self._hold(part, view, hopeful & ~cut, gains.max(axis=0))
         held = np.array([self.moments.of(i) is not None for i in part["track_id"].tolist()])
         stale = held & (cut | (merit < _STALE * self._held_merit(part, held)))
         kept = self._kept_by_risk(part)
@@ -228,6 +243,17 @@ class Policy:
         stands = rows["score"] >= self._report[rows["edge_label"]]
         doubt = np.where(stands, 1 - rows["score"], rows["score"])
         return np.array([self._aim.keeps(value) for value in doubt.tolist()], np.bool_)
+
+    def _may_be_drawn(self, rows: Rows) -> Mask:
+        """Tracks that the audit will draw if nobody asks; each is looked up once."""
+        known = self._foreseen
+        ids = rows["track_id"].tolist()
+        if len(known) > 2 * len(ids) + _FORESEEN_MAX:
+            self._foreseen = known = {i: known[i] for i in ids if i in known}
+        return np.array(
+            [known[i] if i in known else known.setdefault(i, self._foresees(i)) for i in ids],
+            np.bool_,
+        )
 
     def _leaving(self, rows: Rows, frame_width: int, frame_height: int) -> Mask:
         ahead = rows["box"].copy()

@@ -1,4 +1,4 @@
-"""What a verdict is worth by the time it can come: by class, by record, by the frames that are left.
+"""What a verdict is worth by the time it can come: for the record, and for what is still in view.
 
 A verdict that arrives before its escalation expires corrects the track's record; one that arrives
 while the track is in view also corrects the live result, for the rest of its time in view. How long

@@ -17,6 +17,7 @@ from edge_node.config import EscalatorSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.ports import CandidateEncoder, Spool, Uplink
 from edge_node.values import (
+    Accepted,
     Candidate,
     Cause,
     Encoded,
@@ -26,7 +27,15 @@ from edge_node.values import (
     News,
 )
 from foundation.clock import Clock, after_s, elapsed_s
-from foundation.escalations import Answer, Escalation, Expired, Rejection, Shed, Verdict
+from foundation.escalations import (
+    Answer,
+    Capabilities,
+    Escalation,
+    Expired,
+    Rejection,
+    Shed,
+    Verdict,
+)
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +164,10 @@ class EscalationLane:
     def refuse(self, escalation_id: str) -> None:
         """Ends an escalation that is larger than this escalator takes."""
         self._end(escalation_id, EscalationOutcome.FAILED, Cause.TOO_LARGE)
+
+    def set_capabilities(self, capabilities: Capabilities) -> None:
+        """Tells the frame lane what the escalator that has been reached takes."""
+        self._post(Accepted(frozenset(capabilities.encodings)))
 
     def set_connected(self, connected: bool) -> None:
         """Notes that a stream is open, or has broken: what was in flight then waits again."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from edge_node.config import EdgeSettings
 from edge_node.logic.deadline import DeadlineGate
+from edge_node.logic.policy import View
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reconsider import overrule
 from edge_node.logic.records import FrameRecord, Record
@@ -136,14 +137,9 @@ class FrameLane:
         if detected and pixels is not None:
             decided_ns = clock.now_ns()
             stages["publish"].observe(elapsed_s(published_ns, decided_ns))
-            self._asking.decide(
-                self._tracker.rows,
-                arrival.sequence,
-                arrival.captured_at_ns,
-                pixels,
-                self._scores,
-                scene_moves=self._tracker.scene_moves,
-            )
+            view = View(arrival.sequence, arrival.captured_at_ns, decided_ns, pixels)
+            moving = self._tracker.scene_moves
+            self._asking.decide(self._tracker.rows, view, self._scores, scene_moves=moving)
             finished_ns = clock.now_ns()
             stages["decide"].observe(elapsed_s(decided_ns, finished_ns))
             # What delays the next frame is everything, what meets the deadline ends at publication.

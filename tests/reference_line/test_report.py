@@ -83,7 +83,7 @@ def page(analysis: Analysis, line: Line) -> str:
         analysis.summary,
         headline(analysis.summary),
         timelines(analysis.records, analysis.samples, analysis.summary),
-        build_gallery(analysis, line, settings, cards_max=3),
+        build_gallery(analysis, line, cards_max=3),
     )
 
 
@@ -111,7 +111,7 @@ def test_every_chart_is_well_formed(analysis: Analysis) -> None:
 
 def test_the_gallery_groups_every_verdict_once(analysis: Analysis, line: Line) -> None:
     """Each correction is in exactly one of the three groups about verdicts, with both opinions."""
-    groups = {g.title: g for g in build_gallery(analysis, line, EdgeSettings(), cards_max=100)}
+    groups = {g.title: g for g in build_gallery(analysis, line, cards_max=100)}
     verdicts = ("Set right by the cloud", "Wrong in spite of the verdict", "Agreed")
     total = sum(groups[title].total for title in verdicts)
     assert total == len(analysis.records.corrections)
@@ -122,7 +122,7 @@ def test_the_gallery_groups_every_verdict_once(analysis: Analysis, line: Line) -
 
 def test_the_gallery_shows_every_mistake_that_stands(analysis: Analysis, line: Line) -> None:
     """False alarms and missed defects are as many as the table says."""
-    groups = {g.title: g for g in build_gallery(analysis, line, EdgeSettings(), cards_max=2)}
+    groups = {g.title: g for g in build_gallery(analysis, line, cards_max=2)}
     assert groups["Missed in the end"].total == analysis.hybrid.overall.missed
     assert groups["Reported in the end, and wrong"].total == analysis.hybrid.overall.wrong
     assert all(len(group.cards) <= 2 for group in groups.values())

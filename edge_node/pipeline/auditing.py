@@ -1,0 +1,111 @@
+"""The audit of what the edge was sure of: draws, how they ended, and what they say, as metrics.
+
+Runs in the frame lane's thread; `pipeline.asking` sends what is drawn here.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterable
+
+from edge_node.config import EdgeSettings
+from edge_node.logic.audit import AuditSampler
+from edge_node.logic.audit_estimate import Draw
+from edge_node.logic.fuse import Finding
+from edge_node.logic.records import reported
+from edge_node.logic.rows import Floats, Rows, observed_boxes
+from edge_node.metrics import EdgeMetrics
+from foundation.clock import elapsed_s
+
+_ESTIMATE_S = 10.0
+
+
+class Auditing:
+    """Owns the sample and the audits that are on their way. Does nothing where none is wanted."""
+
+    def __init__(self, settings: EdgeSettings, report: Floats, metrics: EdgeMetrics) -> None:
+        """Takes the calibrated score (classes,) from which the edge stands by a track."""
+        self._report = report
+        self._metrics = metrics
+        self._sampler: AuditSampler | None = None
+        self._open: dict[str, Draw] = {}
+        self._estimated_at_ns = 0
+        self._changed = False
+        audit = settings.policy.audit
+        if audit.audits_per_h > 0:
+            self._sampler = AuditSampler(
+                audits_per_h=audit.audits_per_h,
+                window_s=audit.window_s,
+                place_side_px=settings.crop.side_min_px,
+                seed=uuid.uuid4().hex,
+                camera=settings.camera,
+            )
+
+    def foresees(self, track_id: int) -> bool:
+        """Whether a track would be drawn now, so that its crop should be held."""
+        return self._sampler is not None and self._sampler.foresees(track_id)
+
+    def draw_track(self, row: Rows, now_ns: int) -> Draw | None:
+        """Counts a track (1,) that ended without a verdict, and draws it or not."""
+        if self._sampler is None or row["pending"][0] or row["answered"][0] or row["from_cloud"][0]:
+            return None
+        stands = bool(reported(row, self._report)[0])
+        track_id = int(row["track_id"][0])
+        return self._note(self._sampler.draw_track(track_id, reported=stands, now_ns=now_ns))
+
+    def draw_place(
+        self, rows: Rows, sequence: int, frame_size: tuple[int, int], now_ns: int
+    ) -> Draw | None:
+        """Counts the empty place of a frame that the model looked at; draws it or not."""
+        if self._sampler is None:
+            return None
+        place = self._sampler.empty_place(sequence, observed_boxes(rows), *frame_size)
+        if place is None:
+            return None
+        return self._note(self._sampler.draw_place(sequence, place, now_ns))
+
+    def open(self, escalation_id: str, draw: Draw) -> None:
+        """The audit of a draw is on its way."""
+        self._open[escalation_id] = draw
+
+    def end(self, escalation_id: str, findings: Iterable[Finding] | None) -> None:
+        """An escalation has ended, with the findings of its answer or (None) without one."""
+        draw = self._open.pop(escalation_id, None)
+        if draw is None:
+            return
+        if findings is None or self._sampler is None:
+            self.lose(draw)
+            return
+        wrong = self._sampler.answer(draw, findings)
+        self._count(draw, "wrong" if wrong else "right")
+
+    def lose(self, draw: Draw) -> None:
+        """The audit of a draw was not paid, not sent or not answered."""
+        if self._sampler is not None:
+            self._sampler.lose(draw)
+            self._count(draw, "lost")
+
+    def show(self, now_ns: int) -> None:
+        """Shows what the audits say of silent errors, now and then: it takes a millisecond."""
+        due = elapsed_s(self._estimated_at_ns, now_ns) >= _ESTIMATE_S
+        if self._sampler is None or not self._changed or not due:
+            return
+        self._estimated_at_ns, self._changed = now_ns, False
+        estimate = self._sampler.estimate(now_ns)
+        rates = {stratum.value: rate for stratum, rate in estimate.strata.items()}
+        rates |= {"misses": estimate.misses, "overall": estimate.overall}
+        for kind, rate in rates.items():
+            point = math.nan if rate.rate.point is None else rate.rate.point
+            gauges = {"low": rate.rate.low, "point": point, "high": rate.rate.high}
+            for bound, value in gauges.items():
+                self._metrics.silent_errors[kind, bound].set(value)
+
+    def _note(self, draw: Draw | None) -> Draw | None:
+        if draw is not None:
+            self._count(draw, "drawn")
+        return draw
+
+    def _count(self, draw: Draw, event: str) -> None:
+        self._metrics.audits[draw.stratum.value, event].inc()
+        self._changed = True
