@@ -127,6 +127,7 @@ class _Node:
                 self._inbox.post,
                 metrics,
                 clock,
+                withholds=settings.policy.rollout == "shadow",
             )
             encodings = frozenset(level.encoding for level in rules.gains.parsed_levels)
             self._uplink = GrpcUplink(settings.escalator, encodings, metrics, clock)

@@ -28,6 +28,8 @@ class EscalationOutcome(enum.StrEnum):
     EXPIRED = "expired"
     FAILED = "failed"
     EVICTED = "evicted"
+    WITHHELD = "withheld"
+    """In shadow: decided and encoded, and never to be sent."""
 
 
 class Cause(enum.StrEnum):

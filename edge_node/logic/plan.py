@@ -40,6 +40,8 @@ class Prices:
 
 
 FREE = Prices(0.0)
+_SIZE_MEMORY = np.float32(0.1)
+_SIZE_RATIOS = (0.1, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,27 @@ class Ask:
 
 
 class Planner:
-    """Plans with one gain model and one way of cutting. Keeps nothing between calls."""
+    """Plans with one gain model and one way of cutting.
 
-    def __init__(self, model: GainModel, crop: CropSettings, usable: Mask | None = None) -> None:
-        """Takes which levels (L,) may be used; all of them where none is given."""
+    It learns how much more or less than predicted the crops of this camera take at each level, and
+    which levels the escalator decodes; between those news it keeps nothing.
+    """
+
+    def __init__(self, model: GainModel, crop: CropSettings) -> None:
         self._model = model
         self._crop = crop
-        self._unusable = None if usable is None else ~usable
+        self._unusable: Mask | None = None
+        self._size_ratio = np.ones(len(model.levels), np.float32)
+
+    def use(self, usable: Mask) -> None:
+        """Takes which levels (L,) may be chosen from now on; at least one."""
+        self._unusable = ~usable
+
+    def learn_size(self, level: int, predicted: float, size_bytes: float) -> None:
+        """Hears what a crop at a level came to on the wire, and what had been predicted."""
+        ratio = self._size_ratio[level] * np.float32(size_bytes / max(predicted, 1.0))
+        step = _SIZE_MEMORY * (ratio - self._size_ratio[level])
+        self._size_ratio[level] = np.clip(self._size_ratio[level] + step, *_SIZE_RATIOS)
 
     def plan(
         self,
@@ -247,7 +263,8 @@ class Planner:
         prices: Prices,
     ) -> tuple[Floats, Floats, Floats]:
         """Bytes on the wire, seconds of encoding and net value, each (L, R), of R regions."""
-        size = self._model.image_bytes(pixels, textures) + np.float32(FRAMING_BYTES)
+        size = self._model.image_bytes(pixels, textures) * self._size_ratio[:, None]
+        size = size + np.float32(FRAMING_BYTES)
         size = size + np.float32(PROPOSAL_BYTES) * np.asarray(proposals, np.float32)
         seconds = self._model.encode_s(pixels)
         net: Floats = values - np.float32(prices.per_byte) * size - np.float32(prices.per_request)

@@ -101,6 +101,7 @@ class Policy:
     Attributes:
         suppressed: Tracks newly suppressed since the last frame, by cause.
         moments: The best crops so far of tracks that may still be asked about.
+        planner: Cuts and encodes.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Policy:
         """
         self._settings = settings
         self._model = model
-        self._planner = planner
+        self.planner = planner
         self._aim = aim
         self._worth = worth
         self._low, self._high, self._report = limits
@@ -134,10 +135,6 @@ class Policy:
         self._foreseen: dict[int, bool] = {}
         self.suppressed: dict[Suppression, int] = {}
         self.moments = Moments()
-
-    def use(self, planner: Planner) -> None:
-        """Plans with another set of levels from now on."""
-        self._planner = planner
 
     def consider(self, rows: Rows, view: View, scores: Scores) -> list[Decision]:
         """Decides about every track of the present frame, most valuable per byte first.
@@ -202,6 +199,10 @@ class Policy:
         """Learns the size on the wire of what was reserved; 0 when it is never sent."""
         self._aim.settle(reservation, size_bytes)
 
+    def learn_size(self, level: int, predicted: float, size_bytes: float) -> None:
+        """Hears what a crop at a level came to, and what had been predicted."""
+        self.planner.learn_size(level, predicted, size_bytes)
+
     def pay(
         self, region: Region, value: float, view: View, *, by_lot: bool = False
     ) -> tuple[Ask, Reservation] | Suppression:
@@ -215,7 +216,7 @@ class Policy:
         """
         prices = FREE if by_lot else self._aim.prices(view.now_ns)
         gains = np.float32(value) * self._model.retention
-        ask = self._planner.choose(region, gains, prices, view.texture(region))
+        ask = self.planner.choose(region, gains, prices, view.texture(region))
         worth = OUTBIDS if by_lot else ask.value
         answer = self._aim.reserve(worth, ask.size_bytes, ask.encode_s, view.now_ns)
         return answer if isinstance(answer, Suppression) else (ask, answer)
@@ -223,7 +224,7 @@ class Policy:
     def pay_for_moment(self, moment: Moment, now_ns: int) -> tuple[Ask, Reservation] | Suppression:
         """Pays for a held crop that was drawn by lot, whatever the price; or says why not."""
         texture = texture_of(moment.pixels)
-        ask = self._planner.choose(moment.region, self._model.retention, FREE, texture)
+        ask = self.planner.choose(moment.region, self._model.retention, FREE, texture)
         answer = self._aim.reserve(OUTBIDS, ask.size_bytes, ask.encode_s, now_ns)
         return answer if isinstance(answer, Suppression) else (ask, answer)
 
@@ -275,7 +276,7 @@ class Policy:
             merit[position] *= np.sqrt(sharpness_of(view.pixels, boxes[position]))
             track_id, score = int(rows["track_id"][position]), float(merit[position])
             if self.moments.wants(track_id, score):
-                region = self._planner.region_of(boxes[position], view.size)
+                region = self.planner.region_of(boxes[position], view.size)
                 when = (view.sequence, view.captured_at_ns)
                 self.moments.hold(moment_of(rows, position, view.pixels, region, when, score))
         # What was not looked at is taken for as good as it was.
@@ -297,7 +298,7 @@ class Policy:
         if fresh.size == 0:
             return
         boxes = observed_boxes(rows[at[fresh]])
-        quotes = self._planner.quote(boxes, values[:, fresh], view.size, prices)
+        quotes = self.planner.quote(boxes, values[:, fresh], view.size, prices)
         for value, size_bytes, encode_s in zip(*(q.tolist() for q in quotes), strict=True):
             self._aim.learn(value, size_bytes, encode_s, view.now_ns)
         rows["offered"][at[fresh]] = True
@@ -317,7 +318,7 @@ class Policy:
         riders = ~rows["pending"][at] & (rows["coasted"][at] == 0) & self._in_band(rows[at])
         boxes = observed_boxes(rows[at])
         prices = self._aim.prices(view.now_ns)
-        asks = self._planner.plan(
+        asks = self.planner.plan(
             boxes, np.where(riders, values, 0), now_wanted, view.size, prices, view.texture
         )
         for ask in asks:
@@ -332,7 +333,7 @@ class Policy:
             if moment is None or rows["pending"][at[position]]:
                 continue
             texture = texture_of(moment.pixels)
-            ask = self._planner.choose(moment.region, values[:, position], prices, texture)
+            ask = self.planner.choose(moment.region, values[:, position], prices, texture)
             yield from self._pay(rows, at, [position], gains, ask, view, moment)
 
     def _pay(

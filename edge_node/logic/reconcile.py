@@ -194,7 +194,9 @@ class Reconciler:
         asked = at[[subject.asked for subject in subjects]]
         asked = asked[asked >= 0]
         self._tracker.rows["pending"][asked] = False
-        self._tracker.rows["answered"][asked] |= ending.outcome is EscalationOutcome.ANSWERED
+        # What is withheld in shadow is not asked about again, as if it had been answered.
+        over = ending.outcome in (EscalationOutcome.ANSWERED, EscalationOutcome.WITHHELD)
+        self._tracker.rows["answered"][asked] |= over
         corrected = {correction.track_id for correction in corrections}
         for subject, place in zip(subjects, at.tolist(), strict=True):
             memory = self._memories.of(subject.track_id)

@@ -1,7 +1,7 @@
 """Asks about what a frame shows, and hears how it ended: the frame lane's half of the escalations.
 
 Runs in the frame lane's thread, after the frame has been published. Owns the policy, the lookout
-and what was paid for open questions. In shadow it decides, pays and counts, and sends nothing.
+and what was paid for open questions. In shadow it does the same, and what it asks is withheld.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Asking:
         self._metrics = metrics
         self._clock = clock
         self._levels = rules.gains.parsed_levels
+        self._level_index = {str(level): at for at, level in enumerate(self._levels)}
         limits = rules.limits
         self._worth = Worth(settings.policy, rules.class_costs)
         self._auditing = Auditing(settings, limits.report, metrics)
@@ -93,7 +94,7 @@ class Asking:
         sights = list(self._lookout.look(rows, view.pixels, scores, scene_moves=scene_moves))
         self._metrics.novel.set(self._lookout.novel)
         for decision in self._policy.consider(rows, view, self._lookout.temper(rows["score"])):
-            self._send(rows, decision, *_cut(decision, view))
+            self._send(decision, *_cut(decision, view))
         self._count_suppressed()
         for sight in sights:
             self._ask_about(rows, view, sight)
@@ -126,7 +127,7 @@ class Asking:
                 ask.region, ask.level, (), Reason.AUDIT, ask.value, gain, reservation, moment
             )
             when = (moment.sequence, moment.captured_at_ns)
-            self._send(row, decision, when, moment.pixels, draw)
+            self._send(decision, when, moment.pixels, draw)
 
     def hear_size(self, news: Encoded) -> None:
         """The encoded size of a crop settles what was paid."""
@@ -136,12 +137,13 @@ class Asking:
             return
         size = news.size_bytes + FRAMING_BYTES + PROPOSAL_BYTES * len(_asked(question))
         self._policy.settle(reservation, size)
+        self._policy.learn_size(self._level_index[question.level], reservation.size_bytes, size)
         self._metrics.escalation_bytes.inc(size)
 
     def hear_accepted(self, news: Accepted) -> None:
         """What the escalator decodes limits the levels."""
         usable = np.array([level.encoding in news.encodings for level in self._levels], np.bool_)
-        self._policy.use(Planner(self._rules.gains, self._settings.crop, usable))
+        self._policy.planner.use(usable)
 
     def hear_end(self, ending: Ending, fusion: Fusion) -> None:
         """An escalation has ended: its latency, its gain, its audit."""
@@ -168,7 +170,7 @@ class Asking:
         decision = Decision(
             ask.region, ask.level, (), sight.reason, ask.value, sight.worth, reservation
         )
-        self._send(rows, decision, *_cut(decision, view))
+        self._send(decision, *_cut(decision, view))
 
     def _audit_place(self, rows: Rows, view: View) -> None:
         """Draws the empty place of this frame, or does not."""
@@ -181,20 +183,18 @@ class Asking:
             return
         ask, reservation = paid
         decision = Decision(ask.region, ask.level, (), Reason.AUDIT, ask.value, 0.0, reservation)
-        self._send(rows, decision, *_cut(decision, view), draw)
+        self._send(decision, *_cut(decision, view), draw)
 
     def _send(
         self,
-        rows: Rows,
         decision: Decision,
         when: tuple[int, int],
         crop: Pixels,
         draw: Draw | None = None,
     ) -> None:
-        """Makes an escalation of a decision and offers it; in shadow, only counts it.
+        """Makes an escalation of a decision and offers it.
 
         Args:
-            rows: The table that the decision's positions are of.
             decision: What was decided and paid.
             when: Sequence number and capture of the frame that the crop was cut from.
             crop: uint8 BGR copy of the region.
@@ -203,12 +203,7 @@ class Asking:
         self._metrics.asks[decision.reason].inc()
         self._metrics.forecast_gain.inc(decision.gain)
         self._metrics.forecast_bytes.inc(decision.reservation.size_bytes)
-        if self._settings.policy.rollout == "shadow" or self._sink is None:
-            asked = list(decision.asked)
-            rows["pending"][asked] = False
-            rows["answered"][asked] = True
-            if draw is not None:
-                self._auditing.lose(draw)
+        if self._sink is None:
             return
         level = self._levels[decision.level]
         question = self._reconciler.ask(

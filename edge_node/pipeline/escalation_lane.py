@@ -63,8 +63,21 @@ class EscalationLane:
         post: Callable[[News], None],
         metrics: EdgeMetrics,
         clock: Clock,
+        *,
+        withholds: bool = False,
     ) -> None:
-        """Takes `post`, which brings news to the frame lane and may be called from any thread."""
+        """Takes what it works with.
+
+        Args:
+            settings: Of the way to the escalator.
+            encoder: Compresses crops.
+            spool: Holds escalations.
+            post: Brings news to the frame lane; may be called from any thread.
+            metrics: Counts endings.
+            clock: The only source of time.
+            withholds: In shadow: crops are encoded, counted and not sent.
+        """
+        self._withholds = withholds
         self._settings = settings
         self._encoder = encoder
         self._spool = spool
@@ -95,6 +108,10 @@ class EscalationLane:
     def deliver(self, candidate: Candidate, escalation: Escalation) -> None:
         """Takes what the encoder made of a candidate."""
         self._post(Encoded(escalation.id, len(escalation.image)))
+        if self._withholds:
+            outcome = EscalationOutcome.WITHHELD
+            self._finish(escalation.id, escalation.reason, outcome, Cause.NONE)
+            return
         if self._loop is None:
             raise RuntimeError("the escalation lane takes crops only while it runs")
         self._loop.call_soon_threadsafe(self._admit, escalation, candidate.value)

@@ -22,7 +22,7 @@ from edge_node.logic.rows import Rows
 from edge_node.logic.track import Tracker
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.asking import Asking
-from edge_node.pipeline.inbox import Arrival, LaneInbox
+from edge_node.pipeline.inbox import Arrival, LaneInbox, Work
 from edge_node.ports import AskingRules, EdgeModel, EscalationSink, ResultSink
 from edge_node.values import Accepted, Encoded, Ending, FrameOutcome, IgnoredVerdict, News
 from foundation.clock import Clock, elapsed_s
@@ -89,20 +89,25 @@ class FrameLane:
 
     def run(self) -> None:
         """Works until the inbox is closed, then ends every track."""
-        ended = False
-        while True:
-            work = self._inbox.take(ended_before=ended)
-            for news in work.news:
-                self._hear(news)
-            if work.arrival is not None:
-                self._process(work.arrival)
-            if work.frames_ended and not ended and work.arrival is None:
-                ended = True
-                self.frames_done.set()
-                self._close_tracks(self._tracker.end_all())
-            if work.closed:
-                self._close_tracks(self._tracker.end_all())
-                return
+        while self.step(self._inbox.take(ended_before=self.frames_done.is_set())):
+            pass
+
+    def step(self, work: Work) -> bool:
+        """Does one piece of work, as `run` does with all that the inbox gives.
+
+        Returns:
+            False after the last one.
+        """
+        for news in work.news:
+            self._hear(news)
+        if work.arrival is not None:
+            self._process(work.arrival)
+        if work.frames_ended and not self.frames_done.is_set() and work.arrival is None:
+            self.frames_done.set()
+            self._close_tracks(self._tracker.end_all())
+        if work.closed:
+            self._close_tracks(self._tracker.end_all())
+        return not work.closed
 
     def _process(self, arrival: Arrival) -> None:
         clock, stages = self._clock, self._metrics.stages

@@ -86,7 +86,8 @@ def test_the_whole_frame_is_sent_where_it_is_cheaper() -> None:
 
 
 def test_a_level_that_the_escalator_does_not_take_is_never_chosen() -> None:
-    planner = Planner(gain_model(), SETTINGS, usable=np.array([False, True]))
+    planner = Planner(gain_model(), SETTINGS)
+    planner.use(np.array([False, True]))
     box = np.array([[100, 100, 120, 120]], np.float32)
     asks = planner.plan(
         box, np.ones((2, 1), np.float32), np.ones(1, np.bool_), FRAME, Prices(0.0), flat
