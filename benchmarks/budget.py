@@ -2,13 +2,13 @@
 
     python -m benchmarks.budget [--duration-s S] [--burst-s S] [--pattern NAME] [--json FILE]
 
-Tracks come and go (benchmarks/budget_traffic.py) on a driven clock; five times a second those that
-live and are not sent are offered, best value per byte first (to `first come`, oldest first). Sizes
-are predicted with an error of 20 % and known once a crop is encoded. Each rule has the same
+Tracks come and go (benchmarks/spending/traffic.py) on a driven clock; five times a second those
+that live and are not sent are offered, best value per byte first (to `first come`, oldest first).
+Sizes are predicted with an error of 20 % and known once a crop is encoded. Each rule has the same
 bucket: 2 kB/s a camera, a burst of some seconds of that, 10 kB of it left to settlements.
 
     value    what was sent is worth, as a share of the most that the bucket could buy with the trace
-             known in advance (benchmarks/budget_optimum.py: an upper bound)
+             known in advance (benchmarks/spending/optimum.py: an upper bound)
     used     bytes sent, as a share of the most that the bucket could pay for
     overrun  the most bytes, over all stretches of time, above burst + rate x time; 0 when never
 """
@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.budget_optimum import optimum, payable_bytes
-from benchmarks.budget_policies import (
+from benchmarks.spending.optimum import optimum, payable_bytes
+from benchmarks.spending.rules import (
     DualDescent,
     FirstCome,
     FixedThreshold,
@@ -34,7 +34,7 @@ from benchmarks.budget_policies import (
     Split,
     ValueIteration,
 )
-from benchmarks.budget_traffic import PATTERNS, Array, Trace
+from benchmarks.spending.traffic import PATTERNS, Array, Trace
 from foundation.clock import NS_PER_S
 
 SEED = 1

@@ -37,6 +37,7 @@ NOTES_MAX = 256
 """Offers and settlements kept while others hold the lock; above that the oldest offer is lost to
 the statistics, a settlement never is."""
 
+_SEEN_LATELY_NS = 1_000_000_000
 _MAGIC = b"HCBUDGT1"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _HEAD = struct.Struct("<8s16s5d")
@@ -82,6 +83,7 @@ class NodeBudget:
         self._clock_ns = clock_ns
         self._limits: Limits | None = limits
         self._boot_id = b""
+        self._read_at_ns = -_SEEN_LATELY_NS
         self._descriptor = -1
         self._offers: deque[tuple[float, float, float]] = deque(maxlen=NOTES_MAX)
         self._refund_bytes = 0.0
@@ -134,6 +136,8 @@ class NodeBudget:
     ) -> Reservation | Refusal:
         """Charges an offer to the camera and the node, or says why not."""
         own_costs = costs + self._own.price(now_ns).of(size_bytes)
+        if self._too_dear(value - own_costs, size_bytes):
+            return Refusal.PRICE
         with self._locked() as refusal:
             if refusal is not None:
                 return refusal
@@ -158,6 +162,20 @@ class NodeBudget:
         with self._locked() as refusal:
             if refusal is None:
                 self._write()
+
+    def _too_dear(self, worth: float, size_bytes: float) -> bool:
+        """Whether the state that was read last is enough to refuse.
+
+        What others have spent since can only have made it dearer; what they gave back is seen
+        within a second. Most offers are refused for their price, on frame after frame, and the
+        file is spared them.
+        """
+        shared_ns = self._clock_ns()
+        if self._offers or self._refund_bytes or self._refund_requests:
+            return False
+        if not 0 <= shared_ns - self._read_at_ns < _SEEN_LATELY_NS:
+            return False
+        return worth <= self._node.price(shared_ns).of(size_bytes)
 
     @contextmanager
     def _locked(self) -> Iterator[Refusal | None]:
@@ -206,7 +224,7 @@ class NodeBudget:
             now_ns = self._clock_ns()
             for account in (self._node.bytes, self._node.requests):
                 account.bucket.restore(0.0, now_ns)
-        now_ns = self._clock_ns()
+        self._read_at_ns = now_ns = self._clock_ns()
         for value, size_bytes, costs in self._offers:
             self._node.learn(value, size_bytes, now_ns, costs)
         self._node.bytes.bucket.settle(self._refund_bytes, 0.0)

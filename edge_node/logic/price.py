@@ -76,6 +76,7 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
     worth = rate_per_s * prices + bought
     excess = worth - worth.min()
     weight = (spread[1:] + spread[:-1]) / 8 * steps
+    both = np.concatenate([weight, [0.0]]) + np.concatenate([[0.0], weight])
 
     # The loss is what the gain falls short of the least worth by; at the high end the whole curve
     # is no deeper than the burst.
@@ -83,8 +84,7 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
     high = max(low, 2 * float(weight.sum()) / burst)
     for _ in range(_BISECTIONS):
         loss = math.sqrt(low * high)
-        inverse = 1.0 / (excess + loss)
-        if float(weight @ (inverse[1:] + inverse[:-1])) > burst:
+        if float(both @ (1.0 / (excess + loss))) > burst:
             low = loss
         else:
             high = loss

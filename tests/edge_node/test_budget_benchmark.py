@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.budget import worst_overrun
-from benchmarks.budget_optimum import optimum, payable_bytes
-from benchmarks.budget_traffic import Trace
+from benchmarks.spending.optimum import optimum, payable_bytes
+from benchmarks.spending.traffic import Trace
 
 RATE, BURST, END_S = 1.0, 3.0, 12.0
 

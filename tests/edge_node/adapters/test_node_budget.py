@@ -116,6 +116,52 @@ def test_held_lock_refuses_at_once_and_notes_follow(tmp_path: Path) -> None:
         assert isinstance(other.reserve(1e9, 10_000.0, clock.now_ns()), Reservation)
 
 
+def test_what_is_too_dear_is_refused_without_the_file(tmp_path: Path) -> None:
+    """By the state that was seen within the last second; later the file is asked."""
+    clock = ManualClock()
+    with cameras(tmp_path, clock, 1) as (one,):
+        reserve(one, clock, 0.0)
+        with holder(tmp_path):
+            assert one.reserve(0.0, 1_000.0, clock.now_ns()) is Refusal.PRICE
+            assert one.contended == 0
+            clock.advance_s(1.0)
+            assert one.reserve(0.0, 1_000.0, clock.now_ns()) is Refusal.CONTENDED
+
+
+def test_disk_that_is_full(tmp_path: Path) -> None:
+    """At the start there is no room: an error. Later it cannot be written: nothing is granted."""
+    program = """
+        import resource, signal, sys
+        from pathlib import Path
+        from edge_node.adapters.node_budget import NodeBudget
+        from edge_node.logic.spending import Ledger, Limits, Refusal
+        from foundation.errors import ConfigError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        limits = Limits(1e3, 1e4, 1e3, 1e3)
+        now_ns = 10**12
+        def full(size):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        full(0)
+        try:
+            NodeBudget(Path(sys.argv[1]), limits, Ledger(limits)).__enter__()
+        except ConfigError as error:
+            print(error)
+        full(resource.RLIM_INFINITY)
+        with NodeBudget(Path(sys.argv[1]), limits, Ledger(limits), lambda: now_ns) as budget:
+            budget.reserve(1.0, 0.0, now_ns)
+            now_ns += 10**10
+            full(0)
+            print(budget.reserve(1.0, 5_000.0, now_ns), budget.unwritten)
+            full(resource.RLIM_INFINITY)
+            print(type(budget.reserve(1.0, 10_000.0, now_ns)).__name__)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    error, *rest = done.stdout.splitlines()
+    assert error.startswith("Cannot keep the node's budget in")
+    assert rest == ["unusable 1", "Reservation"]
+
+
 def test_killed_holder_frees_the_lock(tmp_path: Path) -> None:
     """Kill -9 in the middle of holding it: the next offer is charged as if nothing had been."""
     clock = ManualClock()

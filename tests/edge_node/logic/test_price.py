@@ -19,8 +19,8 @@ def uniform_demand(units_per_s: float) -> Array:
     """(BINS,) float64: as many units in each bin from 1/16 to 16."""
     units: Array = np.zeros(BINS)
     middle = -LOWEST_OCTAVE * PER_OCTAVE
-    units[middle - 4 * PER_OCTAVE : middle + 4 * PER_OCTAVE] = 1.0
-    return units * (units_per_s / units.sum())
+    units[middle - 4 * PER_OCTAVE : middle + 4 * PER_OCTAVE] = units_per_s / (8 * PER_OCTAVE)
+    return units
 
 
 def test_full_bucket_has_no_price_and_an_empty_one_the_highest() -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmarks.budget_traffic import Array, Trace
+from benchmarks.spending.traffic import Array, Trace
 from edge_node.logic.budget import NS_PER_S, TokenBucket
 from edge_node.logic.spending import Ledger, Limits, Reservation
 

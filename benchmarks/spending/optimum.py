@@ -20,7 +20,7 @@ import heapq
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.budget_traffic import Trace
+from benchmarks.spending.traffic import Trace
 
 
 def payable_bytes(
