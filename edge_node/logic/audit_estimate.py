@@ -207,7 +207,7 @@ class AuditLedger:
             cell.lost += 1
 
     def estimate(self, now_ns: int) -> AuditEstimate:
-        """What the window up to now says; some 10 ms of arithmetic."""
+        """What the window up to now says; some milliseconds of arithmetic."""
         oldest = now_ns // self._bucket_ns - _BUCKETS
         while self._buckets and self._buckets[0].number < oldest:
             self._buckets.popleft()
