@@ -286,7 +286,7 @@ def mixed_rate(parts: Sequence[tuple[int, Interval]]) -> Interval:
     if not known:
         return UNKNOWN
     low, high = point - math.sqrt(below), point + math.sqrt(above) + (size - known) / size
-    return Interval(max(0.0, low), point * size / known, min(1.0, high))
+    return Interval(max(0.0, low), min(1.0, point * size / known), min(1.0, high))
 
 
 def _together(parts: Collection[RateEstimate]) -> RateEstimate:
