@@ -5,8 +5,8 @@
 The edge plays labelled lines alone. From the tracks of the first lines its doubt about a track is
 fitted; the boards of the others are split at random into calibration and test, split after split.
 On each calibration half the threshold is chosen for every target, and the mean loss of the test
-half's boards is held against alpha. Of a promise in expectation about half of the splits hold, by
-its nature, and the mean over the splits does; with 95 % confidence at least 95 of 100 have to.
+half's boards is held against alpha. A promise in expectation is about the mean over the splits, and
+single ones break it; with 95 % confidence at least 95 of 100 splits have to hold.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from foundation.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 from model_workshop.evaluation.calibrate import fit_knots
 
 DOUBT_SEEDS = (301, 302)
-SEEDS = tuple(range(303, 315))
+SEEDS = tuple(range(303, 310))
 FRAMES = 2700
-ALPHAS = (0.05, 0.1)
+ALPHAS = (0.05, 0.1, 0.15)
 CALIBRATION_SHARE = 0.7
 Array = npt.NDArray[np.float64]
 Knots = tuple[tuple[float, float], ...]
@@ -177,7 +177,8 @@ def main(argv: list[str] | None = None) -> int:
         f"{len(units.doubts)} tracks on {units.board_count} boards, {calibration} of them for "
         f"calibration; {units.wrong.mean():.1%} of the tracks are wrong if all are kept"
     )
-    print(f"{'alpha':>6}  {'promise':<12}{'held':>11}{'mean risk':>11}{'highest':>10}{'kept':>9}")
+    print(f"{'alpha':>6}  {'promise':<12}{'held':>11}{'mean risk':>11}", end="")
+    print(f"{'highest':>10}{'kept':>9}{'below':>11}")
     report: dict[str, Any] = {
         "tracks": len(units.doubts),
         "boards": units.board_count,

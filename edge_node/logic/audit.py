@@ -119,7 +119,7 @@ class AuditSampler:
         self._ledger.lose(draw)
 
     def estimate(self, now_ns: int) -> AuditEstimate:
-        """What the window up to now says; some 10 ms of arithmetic, so not for every frame."""
+        """What the window up to now says; milliseconds of arithmetic, so not for every frame."""
         return self._ledger.estimate(now_ns)
 
     def _draw(

@@ -207,7 +207,7 @@ class AuditLedger:
             cell.lost += 1
 
     def estimate(self, now_ns: int) -> AuditEstimate:
-        """What the window up to now says; some 10 ms of arithmetic."""
+        """What the window up to now says; some milliseconds of arithmetic."""
         oldest = now_ns // self._bucket_ns - _BUCKETS
         while self._buckets and self._buckets[0].number < oldest:
             self._buckets.popleft()
@@ -286,7 +286,7 @@ def mixed_rate(parts: Sequence[tuple[int, Interval]]) -> Interval:
     if not known:
         return UNKNOWN
     low, high = point - math.sqrt(below), point + math.sqrt(above) + (size - known) / size
-    return Interval(max(0.0, low), point * size / known, min(1.0, high))
+    return Interval(max(0.0, low), min(1.0, point * size / known), min(1.0, high))
 
 
 def _together(parts: Collection[RateEstimate]) -> RateEstimate:

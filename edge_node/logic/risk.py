@@ -12,7 +12,7 @@ The *risk* is the expected loss of the next group. Two promises, for groups that
 with those of the calibration:
 
 * `Promise.EXPECTATION`: the risk is at most alpha, averaged over calibration sets: any single one
-  may be unlucky, and near alpha about every second one is. The largest threshold with
+  may be unlucky. The largest threshold with
   n / (n + 1) * mean loss + 1 / (n + 1) <= alpha. Source: Angelopoulos, Bates, Fisch, Lei, Schuster,
   Conformal Risk Control, arXiv 2208.02814, theorem 1.
 * `Promise.CONFIDENCE`: with probability 1 - delta over calibration sets, the risk is at most alpha.

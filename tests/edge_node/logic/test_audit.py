@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_node.config import FusionSettings
@@ -253,6 +253,7 @@ def test_stratum_without_an_answer_may_be_all_wrong() -> None:
     assert estimate.misses.rate.low == 0.0
 
 
+@example([(310, 1, 1), (580, 1, 1), (1, 1, 1)])
 @given(
     st.lists(
         st.tuples(st.integers(1, 1000), st.integers(0, 50), st.integers(1, 50)),

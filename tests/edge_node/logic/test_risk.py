@@ -95,6 +95,20 @@ def test_confidence_holds_where_a_group_loses_all_or_nothing(groups: int) -> Non
     assert refuted <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
 
 
+def test_bet_keeps_what_the_usual_bound_would_not() -> None:
+    """Boards that all lose 2 to 5 %: neither Hoeffding's p-value nor Bentkus's reaches 5 %."""
+    losses = np.tile([[0.02], [0.05]], (30, 1))
+    count, mean, alpha = 60, 0.035, 0.1
+    divergence = mean * math.log(mean / alpha) + (1 - mean) * math.log((1 - mean) / (1 - alpha))
+    hoeffding = math.exp(-count * divergence)
+    bentkus = math.e * math.fsum(
+        math.comb(count, k) * alpha**k * (1 - alpha) ** (count - k)
+        for k in range(math.ceil(count * mean) + 1)
+    )
+    assert min(hoeffding, bentkus) > 0.15
+    assert capital(losses, alpha).max() >= 20
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(10, 60))
 def test_largest_threshold_is_the_last_that_satisfies_the_theorem(seed: int, groups: int) -> None:
     """By trying them all: the chosen one holds, and the next one does not."""
