@@ -126,7 +126,12 @@ class Amender:
         Where a track was then is reckoned back by its own velocity.
         """
         frames = np.float32(max(0, self._tracker.sequence - reading.question.sequence))
-        then = _moved(rows["box"], -rows["velocity"] * frames)
+        present = self._tracker.sequence
+        unfused = [
+            self._memories.of(track_id).box_before_fusion(box, present)
+            for track_id, box in zip(rows["track_id"].tolist(), rows["box"], strict=True)
+        ]
+        then = _moved(np.stack(unfused), -rows["velocity"] * frames)
         joined, subjects = [], []
         columns = zip(
             rows["track_id"].tolist(), then, labels_of(rows), rows["score"].tolist(), strict=True
@@ -143,8 +148,6 @@ class Amender:
         self, reading: Reading, findings: Sequence[Finding], subjects: Sequence[Subject]
     ) -> list[Correction]:
         """Writes findings about tracks, each with what the edge saw, where they outrank others."""
-        if not findings:
-            return []
         ids = [subject.track_id for subject in subjects]
         at = self._memories.positions(ids)
         kept = self._memories.with_rows(ids, at)
@@ -154,6 +157,8 @@ class Amender:
             findings = [findings[number] for number in kept]
             subjects = [subjects[number] for number in kept]
             ids, at = [ids[number] for number in kept], at[kept]
+        if not kept:
+            return []
         rows = self._memories.read(ids, at)
         stands = self._write(reading, findings, subjects, rows, at >= 0)
         self._memories.write(ids, at, rows)
