@@ -174,17 +174,26 @@ def box_areas(boxes: Boxes) -> npt.NDArray[np.float32]:
 
 def intersection_matrix(first: Boxes, second: Boxes) -> npt.NDArray[np.float32]:
     """Areas (N, M) that boxes (N, 4) share with boxes (M, 4)."""
-    top_left = np.maximum(first[:, None, :2], second[None, :, :2])
-    bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    sides = np.maximum(bottom_right - top_left, 0)
-    return np.asarray(sides[..., 0] * sides[..., 1], np.float32)
+    # A coordinate at a time, in place: an array of pairs of sides takes ten times as long.
+    left, top, right, bottom = first.T[:, :, None]
+    across: npt.NDArray[np.float32] = np.minimum(right, second[:, 2])
+    across -= np.maximum(left, second[:, 0])
+    along = np.minimum(bottom, second[:, 3])
+    along -= np.maximum(top, second[:, 1])
+    np.maximum(across, 0, out=across)
+    np.maximum(along, 0, out=along)
+    across *= along
+    return across
 
 
 def iou_matrix(first: Boxes, second: Boxes) -> npt.NDArray[np.float32]:
     """Intersection over union (N, M) of boxes (N, 4) with boxes (M, 4)."""
     shared = intersection_matrix(first, second)
-    union = box_areas(first)[:, None] + box_areas(second)[None, :] - shared
-    return np.asarray(shared / np.maximum(union, np.float32(1e-9)), np.float32)
+    union = box_areas(first)[:, None] + box_areas(second)
+    union -= shared
+    np.maximum(union, np.float32(1e-9), out=union)
+    shared /= union
+    return shared
 
 
 def crop_region(

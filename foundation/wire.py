@@ -164,6 +164,8 @@ def verdict_from_proto(message: pb.Verdict) -> Verdict:
     """
     if not message.escalation_id:
         raise _malformed("a verdict must name its escalation")
+    if len(message.cloud_bundle_digest) > _TEXT_LENGTH_MAX:
+        raise _malformed(f"a text has more than {_TEXT_LENGTH_MAX} characters")
     outcome: Outcome
     match message.WhichOneof("outcome"):
         case "answer":
@@ -267,6 +269,8 @@ def _boxes_from_proto(messages: Iterable[pb.Detection]) -> LabelledBoxes:
     detections = list(messages)
     if len(detections) > _BOXES_MAX:
         raise _malformed(f"it has more than {_BOXES_MAX} boxes")
+    if any(len(d.label) > _TEXT_LENGTH_MAX for d in detections):
+        raise _malformed(f"a label has more than {_TEXT_LENGTH_MAX} characters")
     boxes = np.array(
         [(d.box.x1, d.box.y1, d.box.x2, d.box.y2) for d in detections], np.float32
     ).reshape(-1, 4)

@@ -106,8 +106,32 @@ class Amender:
         frames = np.float32(max(0, self._tracker.sequence - question.sequence))
         presents = _moved(boxes, self._tracker.scene_velocity[None] * frames)
         numbers, places = self._tracked(question, boxes, presents)
-        rows = self._tracker.rows[places]
-        then = _moved(rows["box"], -rows["velocity"] * frames)
+        corrections = []
+        if numbers.size:
+            joined, subjects = self._joined(reading, added, numbers, self._tracker.rows[places])
+            corrections = self._correct(reading, joined, subjects)
+        tracked = set(numbers.tolist())
+        for number, finding in enumerate(added):
+            if number not in tracked:
+                correction = self._add(reading, finding, float(scores[number]), presents[number])
+                if correction is not None:
+                    corrections.append(correction)
+        return corrections
+
+    def _joined(
+        self, reading: Reading, added: Sequence[Finding], numbers: Positions, rows: Rows
+    ) -> tuple[list[Finding], list[Subject]]:
+        """Additions that are tracks: findings about them, and the tracks as they were at capture.
+
+        Where a track was then is reckoned back by its own velocity.
+        """
+        frames = np.float32(max(0, self._tracker.sequence - reading.question.sequence))
+        present = self._tracker.sequence
+        unfused = [
+            self._memories.of(track_id).box_before_fusion(box, present)
+            for track_id, box in zip(rows["track_id"].tolist(), rows["box"], strict=True)
+        ]
+        then = _moved(np.stack(unfused), -rows["velocity"] * frames)
         joined, subjects = [], []
         columns = zip(
             rows["track_id"].tolist(), then, labels_of(rows), rows["score"].tolist(), strict=True
@@ -118,12 +142,7 @@ class Amender:
             effect = Effect.CONFIRMED if same else Effect.RECLASSIFIED
             joined.append(replace(added[number], effect=effect))
             subjects.append(subject)
-        corrections = self._correct(reading, joined, subjects)
-        for number in np.setdiff1d(np.arange(len(added)), numbers).tolist():
-            correction = self._add(reading, added[number], float(scores[number]), presents[number])
-            if correction is not None:
-                corrections.append(correction)
-        return corrections
+        return joined, subjects
 
     def _correct(
         self, reading: Reading, findings: Sequence[Finding], subjects: Sequence[Subject]
@@ -131,28 +150,31 @@ class Amender:
         """Writes findings about tracks, each with what the edge saw, where they outrank others."""
         ids = [subject.track_id for subject in subjects]
         at = self._memories.positions(ids)
-        kept = np.flatnonzero(self._memories.have_rows(ids, at)).tolist()
+        kept = self._memories.with_rows(ids, at)
         ignored = reading.judged.ignored
-        ignored[IgnoredPart.TRACK_GONE] += len(ids) - len(kept)
+        if len(kept) < len(ids):
+            ignored[IgnoredPart.TRACK_GONE] += len(ids) - len(kept)
+            findings = [findings[number] for number in kept]
+            subjects = [subjects[number] for number in kept]
+            ids, at = [ids[number] for number in kept], at[kept]
         if not kept:
             return []
-        ids, at = [ids[number] for number in kept], at[kept]
-        findings = [findings[number] for number in kept]
-        subjects = [subjects[number] for number in kept]
         rows = self._memories.read(ids, at)
         stands = self._write(reading, findings, subjects, rows, at >= 0)
         self._memories.write(ids, at, rows)
         ignored[IgnoredPart.OUTRANKED] += len(stands) - sum(stands)
+        presents, alive = rows["box"], (at >= 0).tolist()
         return [
             Correction(
-                findings[number].effect,
-                ids[number],
+                finding.effect,
+                subject.track_id,
                 reading.question,
-                subjects[number],
-                reading.opinion(findings[number]),
-                rows["box"][number].copy() if at[number] >= 0 else None,
+                subject,
+                reading.opinion(finding),
+                presents[number] if alive[number] else None,
             )
-            for number in np.flatnonzero(stands).tolist()
+            for number, (finding, subject) in enumerate(zip(findings, subjects, strict=True))
+            if stands[number]
         ]
 
     def _write(
@@ -177,28 +199,29 @@ class Amender:
         seen = np.concatenate([subject.box for subject in subjects]).reshape(-1, 4)
         own_scores = np.array([subject.score for subject in subjects], np.float32)
         write_asked(rows, np.array(newer), own_scores, seen)
-        whole = np.array([finding.standing.whole for finding in findings])
-        found = np.array([finding.detection >= 0 for finding in findings])
-        asked = np.array([subject.asked for subject in subjects])
-        rows["answered"] |= asked | (found & whole)
-        rows["confirmed"] |= found & whole
-        decided = np.array([one.effect is not Effect.UNDECIDED for one in findings])
-        written = np.flatnonzero(np.array(stands) & decided)
+        placed = np.array([one.standing.whole and one.detection >= 0 for one in findings])
+        rows["answered"] |= placed | np.array([subject.asked for subject in subjects])
+        rows["confirmed"] |= placed
+        written = [
+            number
+            for number, finding in enumerate(findings)
+            if stands[number] and finding.effect is not Effect.UNDECIDED
+        ]
+        if not written:
+            return stands
         scores, boxes = reading.found(findings)
-        placed = (found & whole)[:, None]
+        whole = placed[:, None]
         part = rows[written]
+        now = np.where(whole, shift_to_present(boxes, seen, unfused), unfused)
+        part["box"] = np.where(alive[:, None], now, rows["box"])[written]
+        labels = [self._label_of(reading, findings[number]) for number in written]
         write_verdict(
             part,
-            found[written],
             sequence=sequence,
-            labels=np.array(
-                [self._label_of(reading, findings[n]) for n in written.tolist()], np.int32
-            ),
+            labels=np.array(labels, np.int32),
             scores=scores[written],
-            boxes=np.where(placed, boxes, seen)[written],
+            boxes=np.where(whole, boxes, seen)[written],
         )
-        now = np.where(placed, shift_to_present(boxes, seen, unfused), unfused)
-        part["box"] = np.where(alive[:, None], now, rows["box"])[written]
         rows[written] = part
         return stands
 
@@ -210,13 +233,13 @@ class Amender:
         What another crop of the same frame has added is compared in that frame.
         """
         rows = self._tracker.rows
-        judged = np.array([subject.track_id for subject in question.subjects], np.int64)
+        judged = self._memories.positions([subject.track_id for subject in question.subjects])
         costs = distances(rows["box"], presents)
         at_capture = (rows["cloud_label"] != NO_LABEL) & rows["from_cloud"]
         at_capture &= rows["cloud_sequence"] == question.sequence
         if at_capture.any():
             costs[at_capture] = distances(rows["cloud_box"][at_capture], boxes)
-        costs[np.isin(rows["track_id"], judged)] = np.inf
+        costs[judged[judged >= 0]] = np.inf
         places, numbers = assign(costs, self._settings.centre_distance_max)
         return numbers, places
 

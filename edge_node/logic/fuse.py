@@ -21,7 +21,7 @@ from edge_node.config import FusionSettings
 from edge_node.logic.associate import assign, distances
 from edge_node.logic.rows import Floats, Mask, Positions
 from edge_node.values import Effect, IgnoredPart, Question, Subject
-from foundation.escalations import LabelledBoxes
+from foundation.escalations import LabelledBoxes, Region
 from foundation.frames import Boxes, Scores
 from foundation.geometry import box_areas, intersection_matrix, iou_matrix
 
@@ -32,6 +32,7 @@ AGREEMENT = np.float32(0.3)
 _LABEL_AGREES = np.float32(0.25)
 """How much nearer, in box sides, a detection with the same label counts."""
 _COVERED_SHARE = 0.5
+_TOUCHING_IOU = 0.1
 _CUT_OVERLAP = 0.25
 """Intersection over union from which a cut box of another class may be the same object."""
 _CONTEXT_MAX = np.float32(1.0)
@@ -117,11 +118,13 @@ def judge(question: Question, detections: LabelledBoxes, settings: FusionSetting
     costs[:, sight.cut] = np.inf
     rows, columns = assign(costs, settings.centre_distance_max)
     found = dict(zip(rows.tolist(), columns.tolist(), strict=True))
-    inside = ~_reaches_out(known, question)
+    gaps = _gaps(known, question)
+    inside = np.asarray((gaps >= 0).all(axis=1), np.bool_)
     missing = np.ones(len(subjects), np.bool_)
     missing[rows] = False
     hints = _cut_hints(np.flatnonzero(missing), known, question, sight, same)
-    findings = list(_about_subjects(question, found, hints, inside, same, sight))
+    around = contexts(known, gaps).tolist()
+    findings = list(_about_subjects(question, found, hints, inside, around, same, sight))
     free = ~sight.cut
     free[columns] = False
     added = _uncovered(free, sight.boxes, known)
@@ -132,18 +135,25 @@ def judge(question: Question, detections: LabelledBoxes, settings: FusionSetting
     return Judgement(findings, boxes, +ignored)
 
 
-def cut_by_crop(boxes: Boxes, question: Question, border_px: float) -> Mask:
-    """Which boxes (N, 4) end at a border of the crop that is not one of the frame's."""
-    return np.asarray((_gaps(boxes, question) < np.float32(border_px)).any(axis=1), np.bool_)
+def border_gaps(boxes: Boxes, region: Region, frame_size: tuple[int, int]) -> Floats:
+    """From the sides of boxes (N, 4) to those of a crop; infinite where the frame ends too."""
+    low = np.array([region.x1, region.y1], np.float32)
+    high = np.array([region.x2, region.y2], np.float32)
+    gaps = np.concatenate([boxes[:, :2] - low, high - boxes[:, 2:]], axis=1)
+    ends = (region.x1 <= 0, region.y1 <= 0, region.x2 >= frame_size[0], region.y2 >= frame_size[1])
+    gaps[:, np.array(ends)] = np.inf
+    return gaps
 
 
-def contexts(boxes: Boxes, question: Question) -> Floats:
-    """How far (N,) boxes lie from the crop's nearest border, in their longer sides, 0 to 1.
+def cut_by_crop(gaps: Floats, border_px: float) -> Mask:
+    """Which boxes with these border gaps (N, 4) end where the crop does and the frame does not."""
+    return np.asarray((gaps < np.float32(border_px)).any(axis=1), np.bool_)
 
-    A border that is also the frame's hides nothing and does not count.
-    """
+
+def contexts(boxes: Boxes, gaps: Floats) -> Floats:
+    """How far (N,) boxes lie from the crop's nearest border, in their longer sides, 0 to 1."""
     sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), np.float32(1))
-    nearest: Floats = _gaps(boxes, question).min(axis=1) / sides
+    nearest: Floats = gaps.min(axis=1) / sides
     return np.clip(nearest, np.float32(0), _CONTEXT_MAX)
 
 
@@ -184,7 +194,7 @@ def _sift(
             IgnoredPart.EXCESS: len(usable) - len(best),
         }
     )
-    cut = cut_by_crop(seen, question, settings.border_px)
+    cut = cut_by_crop(_gaps(seen, question), settings.border_px)
     return boxes, _Sight(best, seen, scores[best], cut), ignored
 
 
@@ -203,22 +213,7 @@ def _same_labels(subjects: tuple[Subject, ...], detections: LabelledBoxes, at: P
 
 
 def _gaps(boxes: Boxes, question: Question) -> Floats:
-    """From the sides of boxes (N, 4) to those of the crop; infinite where the frame ends too."""
-    region, never = question.region, np.float32(np.inf)
-    low = np.array([region.x1, region.y1], np.float32)
-    high = np.array([region.x2, region.y2], np.float32)
-    gaps = np.concatenate([boxes[:, :2] - low, high - boxes[:, 2:]], axis=1)
-    ends = (
-        *(region.x1 <= 0, region.y1 <= 0),
-        *(region.x2 >= question.frame_width, region.y2 >= question.frame_height),
-    )
-    gaps[:, np.array(ends)] = never
-    return gaps
-
-
-def _reaches_out(boxes: Boxes, question: Question) -> Mask:
-    """Which boxes (N, 4) the crop does not hold whole."""
-    return np.asarray((_gaps(boxes, question) < 0).any(axis=1), np.bool_)
+    return border_gaps(boxes, question.region, (question.frame_width, question.frame_height))
 
 
 def _cut_hints(
@@ -253,10 +248,10 @@ def _about_subjects(
     found: dict[int, int],
     hints: dict[int, tuple[int, bool]],
     inside: Mask,
+    around: list[float],
     same: Mask,
     sight: _Sight,
 ) -> Iterator[Finding]:
-    around = contexts(_boxes_of(question.subjects), question).tolist()
     at, scores = sight.at.tolist(), sight.scores.tolist()
     for row, subject in enumerate(question.subjects):
         column, whole = found.get(row), bool(inside[row])
@@ -278,17 +273,14 @@ def _about_subjects(
             yield Finding(Effect.UNDECIDED, row, at[column], worth)
 
 
-def _additions(question: Question, added: Positions, sight: _Sight) -> list[Finding]:
-    around = contexts(sight.boxes[added], question).tolist()
-    return [
-        Finding(
-            Effect.ADDED,
-            -1,
-            int(sight.at[column]),
-            _standing(question, context, float(sight.scores[column]), whole=True),
-        )
-        for column, context in zip(added.tolist(), around, strict=True)
-    ]
+def _additions(question: Question, added: Positions, sight: _Sight) -> Iterator[Finding]:
+    if added.size == 0:
+        return
+    boxes = sight.boxes[added]
+    around = contexts(boxes, _gaps(boxes, question)).tolist()
+    for column, context in zip(added.tolist(), around, strict=True):
+        worth = _standing(question, context, float(sight.scores[column]), whole=True)
+        yield Finding(Effect.ADDED, -1, int(sight.at[column]), worth)
 
 
 def _standing(question: Question, context: float, score: float, *, whole: bool) -> Standing:
@@ -299,14 +291,20 @@ def _standing(question: Question, context: float, score: float, *, whole: bool) 
 
 def _uncovered(free: Mask, boxes: Boxes, known: Boxes) -> Positions:
     """Free detections that neither a known track nor a better free detection covers."""
+    chosen = free.nonzero()[0]
+    if chosen.size == 0:
+        return chosen
+    left = boxes[chosen]
     if len(known):
-        shared = intersection_matrix(boxes, known).max(axis=1)
-        own = np.maximum(box_areas(boxes), 1)
-        free &= (shared / own < _COVERED_SHARE) | (iou_matrix(boxes, known).max(axis=1) < 0.1)
-    chosen = np.flatnonzero(free)
-    doubled = np.triu(iou_matrix(boxes[chosen], boxes[chosen]), k=1) > _COVERED_SHARE
-    kept: Positions = chosen[~doubled.any(axis=0)]
-    return kept
+        shared, own = intersection_matrix(left, known), box_areas(left)[:, None]
+        covered = shared >= _COVERED_SHARE * own
+        covered &= shared >= _TOUCHING_IOU * (own + box_areas(known) - shared)
+        chosen = chosen[~covered.any(axis=1)]
+        left = boxes[chosen]
+    if chosen.size > 1:
+        doubled = np.triu(iou_matrix(left, left), k=1) > _COVERED_SHARE
+        chosen = chosen[~doubled.any(axis=0)]
+    return chosen
 
 
 def gain_of(question: Question, findings: Iterable[Finding]) -> float:

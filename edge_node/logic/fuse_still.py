@@ -13,8 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_node.logic.associate import assign
+from edge_node.logic.fuse import agreed_scores, border_gaps, contexts, cut_by_crop
+from edge_node.logic.rows import Floats, Mask, Positions
 from foundation.escalations import Region
-from foundation.frames import Detections
+from foundation.frames import Boxes, Detections
+from foundation.geometry import box_areas, intersection_matrix
 
 SAME_IOU = np.float32(0.55)
 """Intersection over union from which boxes of one class are one object."""
@@ -53,7 +57,85 @@ def fuse_still(
     """
     if not views:
         return _ranked(edge)
-    cloud, cut = _seen(views, frame_size)
-    same = (edge.class_ids[:, None] == cloud.class_ids) & (
-        _overlaps(edge.boxes, cloud.boxes) >= SAME_IOU
+    cloud, cut = _pooled(views, frame_size)
+    row, column, overlap = _same_objects(edge, cloud)
+    costs = np.full((len(edge), len(cloud)), np.inf, np.float32)
+    costs[row, column] = column + 1 - overlap  # the cloud's best first, then the nearest to it
+    own, theirs = assign(costs, np.float32(len(cloud) + 1))
+    scores = cloud.scores.copy()
+    scores[theirs] = agreed_scores(edge.scores[own], scores[theirs])
+    left = np.ones(len(edge), np.bool_)
+    left[own] = False
+    quiet = left & _shown(edge.boxes, views) & ~_hinted(edge, cut)
+    kept = edge.with_scores(np.where(quiet, SILENCE * edge.scores, edge.scores)).take(left)
+    return _ranked(_joined([kept, cloud.with_scores(scores)]))
+
+
+def _pooled(
+    views: Sequence[StillView], frame_size: tuple[int, int]
+) -> tuple[Detections, Detections]:
+    """What the views found, each object once, best first; and what their borders cut."""
+    found = _joined([view.detections for view in views])
+    gaps = np.concatenate(
+        [border_gaps(view.detections.boxes, view.region, frame_size) for view in views]
     )
+    view_of = np.repeat(np.arange(len(views)), [len(view.detections) for view in views])
+    cut = cut_by_crop(gaps, _BORDER_PX)
+    whole = np.flatnonzero(~cut)
+    around = contexts(found.boxes[whole], gaps[whole])
+    order = whole[np.lexsort((*found.boxes[whole].T, -around, -found.scores[whole]))]
+    ranked, view_of = found.take(order), view_of[order]
+    # A view's own detections have been suppressed against each other by its model.
+    row, column, _ = _same_objects(ranked, ranked)
+    doubles = column[(row < column) & (view_of[row] != view_of[column])]
+    single = np.ones(len(ranked), np.bool_)
+    single[doubles] = False
+    return ranked.take(single), found.take(cut)
+
+
+def _same_objects(first: Detections, second: Detections) -> tuple[Positions, Positions, Floats]:
+    """Pairs of one class that overlap enough: positions in both, and how much they do.
+
+    Of a few hundred boxes each only the pairs that touch are worth more than a comparison.
+    """
+    x1, y1, x2, y2 = np.ascontiguousarray(first.boxes.T)
+    left, top, right, bottom = np.ascontiguousarray(second.boxes.T)
+    near = first.class_ids[:, None] == second.class_ids
+    near &= x1[:, None] < right
+    near &= x2[:, None] > left
+    row, column = np.divmod(np.flatnonzero(near), max(1, len(second)))
+    touching = (y1[row] < bottom[column]) & (y2[row] > top[column])
+    row, column = row[touching], column[touching]
+    one, other = first.boxes[row], second.boxes[column]
+    sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
+    shared = sides[:, 0] * sides[:, 1]
+    overlap: Floats = shared / (box_areas(one) + box_areas(other) - shared)
+    same = overlap >= SAME_IOU
+    return row[same], column[same], overlap[same]
+
+
+def _shown(boxes: Boxes, views: Sequence[StillView]) -> Mask:
+    """Which boxes (N, 4) some view has shown, centre and nearly all of it."""
+    regions = np.array([[v.region.x1, v.region.y1, v.region.x2, v.region.y2] for v in views])
+    shared = intersection_matrix(boxes, regions.astype(np.float32))
+    enough = shared >= INSIDE_SHARE * np.maximum(box_areas(boxes), np.float32(1e-9))[:, None]
+    return np.asarray(enough.any(axis=1), np.bool_)
+
+
+def _hinted(edge: Detections, cut: Detections) -> Mask:
+    """Which detections a cut one of their class covers: something is there, if not where."""
+    shared = intersection_matrix(edge.boxes, cut.boxes)
+    covered = shared >= np.float32(0.5) * np.maximum(box_areas(edge.boxes), 1e-9)[:, None]
+    return np.asarray((covered & (edge.class_ids[:, None] == cut.class_ids)).any(axis=1), np.bool_)
+
+
+def _joined(parts: Sequence[Detections]) -> Detections:
+    return Detections(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.class_ids for part in parts]),
+    )
+
+
+def _ranked(detections: Detections) -> Detections:
+    return detections.take(np.argsort(-detections.scores, kind="stable"))

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_node.logic.fuse import Finding, Standing
 from edge_node.logic.records import Record
-from edge_node.logic.rows import Mask, Positions, Rows
+from edge_node.logic.rows import Positions, Rows
 from edge_node.logic.track import Tracker
 from foundation.frames import Boxes
 
@@ -95,10 +95,13 @@ class Memories:
         at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         return np.where(known[at] == wanted, at, -1)
 
-    def have_rows(self, track_ids: Sequence[int], at: Positions) -> Mask:
-        """Which tracks (N,) are alive, or kept since their end."""
-        kept = [self.of(track_id).ended is not None for track_id in track_ids]
-        return np.asarray((at >= 0) | np.array(kept, np.bool_), np.bool_)
+    def with_rows(self, track_ids: Sequence[int], at: Positions) -> list[int]:
+        """Which of the tracks, by number, are alive or kept since their end."""
+        return [
+            number
+            for number, place in enumerate(at.tolist())
+            if place >= 0 or self.of(track_ids[number]).ended is not None
+        ]
 
     def read(self, track_ids: Sequence[int], at: Positions) -> Rows:
         """Copies of the rows (N,) of tracks, at these positions or else ended."""
@@ -117,6 +120,9 @@ class Memories:
     def write(self, track_ids: Sequence[int], at: Positions, rows: Rows) -> None:
         """Puts rows (N,) back to where `read` found them."""
         alive = at >= 0
+        if alive.all():
+            self._tracker.rows[at] = rows
+            return
         self._tracker.rows[at[alive]] = rows[alive]
         for number in np.flatnonzero(~alive).tolist():
             ended = self._memories[track_ids[number]].ended

@@ -10,25 +10,21 @@ from foundation.frames import Boxes
 
 
 def write_verdict(
-    rows: Rows,
-    found: Mask,
-    *,
-    sequence: int,
-    labels: npt.NDArray[np.int32],
-    scores: Floats,
-    boxes: Boxes,
+    rows: Rows, *, sequence: int, labels: npt.NDArray[np.int32], scores: Floats, boxes: Boxes
 ) -> None:
     """What the cloud says about tracks (N,) in the frame `sequence`.
 
     Where it found something, that is its opinion: label index, score and box there. Where it found
-    nothing, the track is refuted and left without any other opinion. What the edge holds against
-    an earlier verdict is void.
+    nothing, which is `NO_LABEL`, the track is refuted and left without any other opinion. What the
+    edge held against an earlier verdict is void.
     """
-    rows["refuted"] = ~found
-    rows["cloud_label"] = np.where(found, labels, NO_LABEL)
-    rows["cloud_score"] = np.where(found, scores, np.float32(0))
-    rows["cloud_box"] = np.where(found[:, None], boxes, np.float32(0))
-    rows["cloud_sequence"] = np.where(found, sequence, 0)
+    refuted = labels == NO_LABEL
+    rows["refuted"] = refuted
+    rows["cloud_label"], rows["cloud_score"] = labels, scores
+    rows["cloud_box"], rows["cloud_sequence"] = boxes, sequence
+    if refuted.any():
+        rows["cloud_score"][refuted] = rows["cloud_box"][refuted] = 0
+        rows["cloud_sequence"][refuted] = 0
     rows["overruled"] = False
     rows["window_votes"] = rows["votes"]
     rows["window_detections"] = rows["detections"]

@@ -279,6 +279,18 @@ def test_an_answer_is_read_as_strictly_as_a_question(score: float) -> None:
         verdict_from_proto(message)
 
 
+def test_an_answer_is_bounded() -> None:
+    """Ten thousand boxes, or a name that would fill the memory, are no answer."""
+    crowded = pb.Verdict(escalation_id="e")
+    crowded.answer.detections.extend([pb.Detection(score=0.5, label="scratch")] * 10_000)
+    wordy = pb.Verdict(escalation_id="e")
+    wordy.answer.detections.add(score=0.5, label="x" * 257)
+    foreign = pb.Verdict(escalation_id="e", cloud_bundle_digest="x" * 257)
+    for message in (crowded, wordy, foreign):
+        with pytest.raises(RejectedError, match="more than"):
+            verdict_from_proto(message)
+
+
 @pytest.mark.parametrize(
     ("written", "read"),
     [(-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 86_400.0), (1e30, 86_400.0), (1.5, 1.5)],

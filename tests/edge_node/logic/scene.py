@@ -61,12 +61,14 @@ def reconciler_for(tracker: Tracker) -> Reconciler:
     return Reconciler(tracker, FusionSettings(), "cam", LABELS, REPORT)
 
 
-def ask(reconciler: Reconciler, *asked: int, region: Region, id_: str = "q1") -> Question:
-    """An open question about these positions of the table, cut from frame 5."""
+def ask(
+    reconciler: Reconciler, *asked: int, region: Region, id_: str = "q1", sequence: int = 5
+) -> Question:
+    """An open question about these positions of the table."""
     return reconciler.ask(
         Decision(region, asked, Reason.UNCERTAIN, 0.24, 1000),
         escalation_id=id_,
-        sequence=5,
+        sequence=sequence,
         captured_at_ns=NOW_NS,
         expires_at_ns=NOW_NS + 5_000_000_000,
         frame_size=(WIDTH, HEIGHT),

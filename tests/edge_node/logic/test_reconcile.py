@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
-from edge_node.logic.reconcile import Reconciler
+from edge_node.config import FusionSettings, TrackSettings
+from edge_node.logic.reconcile import Fusion, Reconciler
 from edge_node.logic.records import Correction, Record
 from edge_node.logic.track import Tracker
-from edge_node.values import Cause, Effect, Ending, EscalationOutcome
+from edge_node.values import Cause, Effect, Ending, EscalationOutcome, IgnoredPart
 from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
 from foundation.frames import Detections
 from tests.edge_node.logic.scene import (
     HEIGHT,
+    LABELS,
     NOW_NS,
+    REPORT,
     WIDTH,
     ask,
     found,
@@ -175,9 +180,159 @@ def test_object_tracked_since_capture_is_not_added() -> None:
     assert corrections[1].track_id == 2
 
 
+def test_cut_box_confirms_a_class_and_leaves_the_box() -> None:
+    """In the table as in the record, the place is the edge's."""
+    tracker = tracker_with((510, 385, 570, 445))
+    reconciler = reconciler_for(tracker)
+    ask(reconciler, 0, region=REGION)
+    before = tracker.rows["box"].copy()
+    corrections, _ = answer(reconciler, found((500, 380, 574, 450, 0.9, "open")))
+    assert [c.effect for c in corrections] == [Effect.CONFIRMED]
+    assert tracker.rows["box"].tolist() == before.tolist()
+    assert corrections[0].to_json("cam", LATER_NS)["cloud"]["box"] == [500, 380, 574, 450]
+    record = reconciler.close_tracks(tracker.end_all())[0]
+    assert record["cloud"]["box"] == [510, 385, 570, 445]
+    assert record["final"]["source"] == "cloud"
+
+
+def test_undecided_track_is_answered_and_stays_a_proposal() -> None:
+    """The correction says what was seen of it; nothing stands."""
+    tracker = tracker_with((510, 385, 570, 445))
+    reconciler = reconciler_for(tracker)
+    ask(reconciler, 0, region=REGION)
+    corrections, _ = answer(reconciler, found((500, 380, 574, 450, 0.9, "spur")))
+    assert [c.effect for c in corrections] == [Effect.UNDECIDED]
+    assert tracker.rows["answered"].tolist() == [True]
+    assert tracker.rows["asked_score"].tolist() == tracker.rows["score"].tolist()
+    record = reconciler.close_tracks(tracker.end_all())[0]
+    assert (record["refuted"], record["cloud"], record["final"]) == (False, None, None)
+
+
+def test_later_refutation_takes_the_place_of_an_opinion_and_an_earlier_one_does_not() -> None:
+    """A verdict about an earlier frame that comes late changes nothing, and is counted."""
+    tracker = tracker_with(BOX)
+    reconciler = reconciler_for(tracker)
+    for id_, sequence in (("early", 4), ("mid", 5), ("late", 6)):
+        ask(reconciler, 0, region=REGION, id_=id_, sequence=sequence)
+    answer(reconciler, found((*BOX, 0.9, "short")), "mid")
+    ending = Ending(
+        "early",
+        EscalationOutcome.ANSWERED,
+        Cause.NONE,
+        LATER_NS,
+        Verdict("early", Answer(LabelledBoxes.empty()), "digest"),
+    )
+    fusion = reconciler.end(ending)
+    assert (fusion.corrections, fusion.ignored) == ([], {IgnoredPart.OUTRANKED: 1})
+    assert tracker.rows["cloud_label"].tolist() == [1]
+    corrections, _ = answer(reconciler, LabelledBoxes.empty(), "late")
+    assert [c.effect for c in corrections] == [Effect.REFUTED]
+    assert tracker.rows["cloud_label"].tolist() == [-1]
+
+
+def test_crop_with_the_track_in_its_middle_outranks_one_with_it_at_its_edge() -> None:
+    """Both were asked about it; one of them finds nothing at its very border."""
+    tracker = tracker_with(BOX)
+    reconciler = reconciler_for(tracker)
+    ask(reconciler, 0, region=Region(410, 300, 613, 492), id_="edge")
+    ask(reconciler, 0, region=REGION, id_="middle")
+    answer(reconciler, found((*BOX, 0.9, "open")), "middle")
+    assert answer(reconciler, LabelledBoxes.empty(), "edge") == ([], [])
+    assert tracker.rows["refuted"].tolist() == [False]
+
+
+def test_bystander_that_has_ended_gets_its_record_revised() -> None:
+    """Nobody had asked about it, and still the verdict counts."""
+    tracker = tracker_with(BOX, (640, 440, 652, 452))
+    reconciler = reconciler_for(tracker)
+    ask(reconciler, 0, region=REGION)
+    reconciler.close_tracks(tracker.end_all())
+    _, revised = answer(reconciler, found((*BOX, 0.9, "open"), (640, 440, 652, 452, 0.8, "spur")))
+    assert [(r["track_id"], r["revision"], r["final"]["label"]) for r in revised] == [
+        (1, 1, "open"),
+        (2, 1, "spur"),
+    ]
+
+
+def test_ended_bystander_that_nothing_is_said_about_is_not_revised() -> None:
+    """Its record was complete."""
+    tracker = tracker_with(BOX, (640, 440, 652, 452))
+    reconciler = reconciler_for(tracker)
+    ask(reconciler, 0, region=REGION)
+    reconciler.close_tracks(tracker.end_all())
+    _, revised = answer(reconciler, LabelledBoxes.empty())
+    assert [record["track_id"] for record in revised] == [1]
+
+
+def test_two_near_objects_of_one_verdict_are_two_tracks() -> None:
+    """One model told them apart, even if another crop's box would be taken for the same."""
+    tracker = tracker_with(BOX)
+    reconciler = reconciler_for(tracker)
+    ask(reconciler, 0, region=REGION)
+    near = ((540, 340, 550, 350, 0.8, "spur"), (547, 340, 557, 350, 0.7, "spur"))
+    corrections, _ = answer(reconciler, found((*BOX, 0.9, "open"), *near))
+    assert [c.effect for c in corrections] == [Effect.CONFIRMED, Effect.ADDED, Effect.ADDED]
+
+
+def test_added_objects_beyond_the_table_are_counted() -> None:
+    """A cloud gone mad cannot fill the memory."""
+    tracker = tracker_with(BOX)
+    reconciler = reconciler_for(tracker)
+    for number in range(3):
+        ask(reconciler, 0, region=Region(0, 0, WIDTH, HEIGHT), id_=f"q{number}")
+    places = [
+        (20.0 * x + 5, 20.0 * y + 5, 20.0 * x + 15, 20.0 * y + 15)
+        for x in range(60)
+        for y in range(45)
+    ]
+    ignored: Counter[IgnoredPart] = Counter()
+    for number in range(3):
+        chosen = places[number * 900 : (number + 1) * 900]
+        cloud = found(*[(*place, 0.5, f"label {place}") for place in chosen])
+        verdict = Verdict(f"q{number}", Answer(cloud), "digest")
+        ending = Ending(f"q{number}", EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict)
+        fusion = reconciler.end(ending)
+        ignored += fusion.ignored
+        assert len(fusion.corrections) + fusion.ignored.total() >= 900
+    assert len(tracker.rows) == TrackSettings().tracks_max
+    assert ignored[IgnoredPart.EXCESS] == 3 * 600
+    assert ignored[IgnoredPart.NO_ROOM] > 0
+
+
+def test_answer_of_another_model_counts_and_is_told() -> None:
+    """The first that answers is expected, or the one that the policy was fitted for."""
+    tracker = tracker_with(BOX, (640, 440, 652, 452))
+    reconciler = reconciler_for(tracker)
+    told = []
+    for number, digest in enumerate(("first", "first", "second")):
+        ask(reconciler, 0, region=REGION, id_=f"q{number}")
+        verdict = Verdict(f"q{number}", Answer(found((*BOX, 0.9, "short"))), digest)
+        ending = Ending(f"q{number}", EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict)
+        told.append(reconciler.end(ending).other_model)
+    assert told == [False, False, True]
+    fitted = Reconciler(tracker, FusionSettings(), "cam", LABELS, REPORT, cloud_digest="second")
+    ask(fitted, 0, region=REGION)
+    verdict = Verdict("q1", Answer(LabelledBoxes.empty()), "first")
+    ending = Ending("q1", EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict)
+    assert fitted.end(ending).other_model
+
+
+def test_track_that_vanished_unconfirmed_is_counted() -> None:
+    """It has no record that could be revised."""
+    tracker = tracker_with(BOX, frames=1)
+    reconciler = reconciler_for(tracker)
+    ask(reconciler, 0, region=REGION)
+    assert reconciler.close_tracks(tracker.end_all()) == []
+    verdict = Verdict("q1", Answer(found((*BOX, 0.9, "open"))), "digest")
+    fusion = reconciler.end(Ending("q1", EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict))
+    assert (fusion.corrections, fusion.ignored) == ([], {IgnoredPart.TRACK_GONE: 1})
+
+
 def test_ending_of_an_unknown_escalation_changes_nothing() -> None:
     """A duplicate, or one of an earlier life."""
     tracker = tracker_with(BOX)
     reconciler = reconciler_for(tracker)
+    ending = Ending("nobody", EscalationOutcome.FAILED, Cause.SHUTDOWN, LATER_NS)
+    assert reconciler.end(ending) == Fusion(unknown=True)
     assert answer(reconciler, found((*BOX, 0.9, "short")), "nobody") == ([], [])
     assert tracker.rows["cloud_label"].tolist() == [-1]

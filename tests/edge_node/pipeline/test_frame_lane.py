@@ -211,6 +211,47 @@ def test_verdict_needs_no_frame() -> None:
     assert bench.count("edge_verdicts_total", effect="reclassified") == 1
 
 
+def test_verdict_for_an_unknown_escalation_is_counted() -> None:
+    """It changes nothing, and does not pass unseen."""
+    bench = Bench()
+    with bench.running():
+        bench.frame()
+        verdict = Verdict("nobody", Answer(LabelledBoxes.empty()), "digest")
+        bench.inbox.post(
+            Ending("nobody", EscalationOutcome.ANSWERED, Cause.NONE, bench.clock.now_ns(), verdict)
+        )
+    ignored = bench.registry.get_sample_value("edge_verdicts_ignored_total", {"reason": "unknown"})
+    assert ignored == 1
+    assert bench.results.of_type("correction") == []
+
+
+def test_edge_that_has_become_clearly_surer_overrules_the_cloud() -> None:
+    """In frames that the model has looked at, without a further verdict."""
+    bench = Bench(lambda call: square(10, score=0.5 if call < 8 else 0.99))
+    with bench.running():
+        for _ in range(8):
+            bench.frame()
+        question = bench.asked.candidates[0].question
+        cloud = LabelledBoxes(
+            np.array([[10, 20, 18, 28]], np.float32), np.array([0.6], np.float32), ("red",)
+        )
+        bench.inbox.post(
+            Ending(
+                question.id,
+                EscalationOutcome.ANSWERED,
+                Cause.NONE,
+                bench.clock.now_ns(),
+                Verdict(question.id, Answer(cloud), "digest"),
+            )
+        )
+        for _ in range(30):
+            bench.frame()
+    tracks = [frame["tracks"][0] for frame in bench.results.of_type("frame") if frame["tracks"]]
+    assert "red" in [track["label"] for track in tracks]
+    assert (tracks[-1]["label"] != "red", tracks[-1]["source"]) == (True, "edge")
+    assert bench.results.of_type("track")[-1]["overruled"]
+
+
 def test_without_an_escalator_nothing_is_asked_and_it_is_counted() -> None:
     """The policy's reason says so."""
     bench = Bench(asking=False)
