@@ -60,6 +60,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="budgets as shares of all frames as JPEG 85 (default: 0.01 0.02 0.05 0.1 0.2 0.3 0.5)",
     )
     parser.add_argument(
+        "--observe",
+        type=Path,
+        metavar="FILE",
+        help="write what asking bought at every proposal, for `model-workshop fit-policy`; no study",
+    )
+    parser.add_argument(
         "--frames-only", action="store_true", help="ask about whole frames alone, which is quicker"
     )
     parser.add_argument(
@@ -104,6 +110,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from replay.answers import Answers
     from replay.curve import SHARES
     from replay.material import Reading, read_material
+    from replay.observe import write_observations
     from replay.outcomes import Outcomes
     from replay.planned import own_policies
     from replay.policies import baselines
@@ -124,9 +131,15 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     edge, cloud = Bundle.open(arguments.edge), Bundle.open(arguments.cloud)
     crop = CropSettings()
-    _prepare(arguments.out)
+    _prepare(arguments.out if arguments.observe is None else arguments.observe.parent)
     with Answers(arguments.work / "answers.sqlite", edge, cloud, SystemClock()) as answers:
         material = read_material(arguments.material, arguments.work, reading)
+        if arguments.observe is not None:
+            outcomes = Outcomes(answers, material, crop)
+            arrays = write_observations(arguments.observe, outcomes, plan.levels, crops=plan.crops)
+            seen, units = arrays["gain"].shape[0], arrays["unit_frame"].shape[0]
+            print(f"{arguments.observe}: {seen} proposals in {units} frames and crops")
+            return
         calibration = None
         if arguments.calibration is not None:
             other = read_material(arguments.calibration, arguments.work, reading)

@@ -104,6 +104,13 @@ class Outcomes:
             self._matched[key] = self.judge.match(position, result)
         return self._matched[key]
 
+    def reported(self, position: int) -> Detections:
+        """What the cloud reports of a frame as it was recorded."""
+        bundle = self.answers.cloud_bundle
+        report = _per_label(bundle.thresholds, bundle.labels, "report")
+        found = self.answers.whole(self.frames[position])
+        return found.take(found.scores >= report[found.class_ids])
+
     def matched_by_cloud(self, position: int) -> Matched:
         """What the cloud sees in the frame as it was recorded."""
         return self.judge.match(position, self.answers.whole(self.frames[position]))
@@ -117,12 +124,8 @@ class Outcomes:
         """The labels; without them, what the cloud reports of the frames as recorded."""
         if self.material.split is not None:
             return read_truth(self.material.split)
-        bundle = self.answers.cloud_bundle
-        report = _per_label(bundle.thresholds, bundle.labels, "report")
-        seen = []
-        for frame in watched(self.frames, f"cloud {self.material.name}"):
-            found = self.answers.whole(frame)
-            seen.append(found.take(found.scores >= report[found.class_ids]))
+        positions = range(len(self))
+        seen = [self.reported(i) for i in watched(positions, f"cloud {self.material.name}")]
         boxes = np.concatenate([np.zeros((0, 4)), *(one.boxes for one in seen)])
         boxes[:, 2:] -= boxes[:, :2]
         areas = boxes[:, 2] * boxes[:, 3]
