@@ -1,0 +1,168 @@
+"""The edge's own planner as a policy of a replay: its dial is the price of a byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edge_node.config import CropSettings
+from edge_node.logic.plan import Ask as PlannedAsk
+from edge_node.logic.plan import Planner, Prices
+from foundation.bundle import Bundle
+from foundation.errors import ConfigError
+from foundation.gains import GainModel, LevelCosts, variance_gains
+from foundation.geometry import box_areas
+from foundation.levels import Level
+from foundation.settings import parse_settings
+from replay.answers import Answers, Ask, whole_ask
+from replay.outcomes import PROPOSAL_FLOOR, Asks
+from replay.policies import Policy, Setting
+from replay.views import Part, View
+
+GAIN_FLOOR = 0.01
+"""Calibrated score from which a detection has a gain."""
+_PRICES = np.geomspace(1e-2, 1e-8, 160)
+_TEXTURE_MIN = 0.05
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Plans crops, levels and whole frames by value per byte."""
+
+    name: str
+    about: str
+    model: GainModel | None
+    """None: p(1 - p) times what each level retains, found on calibration."""
+    levels: tuple[str, ...]
+    crop: CropSettings
+    labels: tuple[str, ...]
+    crops: bool
+    own: bool = True
+
+    def settings(self, part: Part) -> Sequence[Setting]:
+        """Prices from high to low, with the gain model."""
+        model = self.model or variance_model(part, self.levels, crops=self.crops)
+        planner = Planner(model, self.crop)
+        return [(planner, model, float(price)) for price in _PRICES]
+
+    def choose(self, views: Sequence[View], setting: Setting) -> list[Asks]:
+        """What is worth its bytes."""
+        planner, model, price = setting
+        costs = model.class_costs(self.labels)
+        chosen = []
+        for view in views:
+            found = view.seen.take(view.seen.scores >= GAIN_FLOOR)
+            gains = model.gains_of(found.scores, np.sqrt(box_areas(found.boxes)))
+            asks = planner.plan(
+                found.boxes,
+                gains * costs[found.class_ids],
+                found.scores >= PROPOSAL_FLOOR,
+                view.size,
+                Prices(price),
+                view.texture,
+            )
+            chosen.append(tuple(sorted(_question(ask, model) for ask in asks)))
+        return chosen
+
+
+def variance_model(part: Part, levels: Sequence[str], *, crops: bool) -> GainModel:
+    """p(1 - p) times what each level retains of the gap between both models on a part."""
+    edge = part.utility([()] * len(part.positions))
+    gap = part.utility(None) - edge
+    retained = [(part.utility(part.at(level)) - edge) / gap if gap > 0 else 1.0 for level in levels]
+    plain = variance_gains([level_costs(part, level) for level in levels])
+    gains = tuple(
+        (tuple(max(0.0, share) * p * (1 - p) for p in plain.score_knots),) for share in retained
+    )
+    shares = {"crop_share": 1.0 if crops else 0.0, "frame_share": 1.0}
+    return plain.model_copy(update={"gains": gains, **shares})
+
+
+def level_costs(part: Part, level: str) -> LevelCosts:
+    """What whole frames of a part cost at a level, fitted over texture by least squares."""
+    own = LevelCosts(level=level)
+    rows = []
+    for position in part.positions:
+        frame = part.outcomes.frames[position]
+        ask = whole_ask(frame, level)
+        size, encode_s = part.outcomes.answers.image(frame, ask)
+        width, height = Level.parse(level).shrunk_size(*frame.size)
+        texture = max(part.outcomes.answers.texture(frame, ask.place), _TEXTURE_MIN)
+        sent = max(1.0, size - own.fixed_bytes)
+        rows.append((np.log(texture), np.log(sent / (width * height)), encode_s / (width * height)))
+    log_texture, log_bytes, seconds = np.array(rows, np.float64).T
+    spread = log_texture.var()
+    power = float(np.cov(log_texture, log_bytes, bias=True)[0, 1] / spread) if spread > 0 else 0.0
+    power = float(np.clip(power, 0.0, 4.0))
+    return LevelCosts(
+        level=level,
+        fixed_bytes=own.fixed_bytes,
+        log_bytes=float(log_bytes.mean() - power * log_texture.mean()),
+        texture_power=power,
+        encode_s_per_megapixel=float(min(60.0, np.median(seconds) * 1e6)),
+    )
+
+
+def _question(ask: PlannedAsk, model: GainModel) -> Ask:
+    region = ask.region
+    return Ask((region.x1, region.y1, region.x2, region.y2), model.levels[ask.level].level)
+
+
+def own_policies(
+    answers: Answers,
+    path: Path | None,
+    levels: tuple[str, ...],
+    crop: CropSettings,
+    *,
+    crops: bool,
+) -> list[Policy]:
+    """Ours: with p(1 - p), and with a gain model where a file of one is given.
+
+    Raises:
+        ConfigError: the file is none, or was fitted for other bundles.
+    """
+    plain = Planned(
+        "planned, p(1-p)",
+        "Value per byte, crops and whole frames, p(1 - p) times what a level retains.",
+        None,
+        levels,
+        crop,
+        answers.labels,
+        crops,
+    )
+    if path is None:
+        return [plain]
+    model = read_model(path, answers.edge_bundle, answers.cloud_bundle)
+    learned = replace(
+        plain, name="planned, gains", about=f"Value per byte by {path.name}.", model=model
+    )
+    return [learned, plain]
+
+
+def read_model(path: Path, edge: Bundle, cloud: Bundle) -> GainModel:
+    """The gain model in a file.
+
+    Raises:
+        ConfigError: it is absent, none, or was fitted on other bundles.
+    """
+    remedy = "Give the policy that `model-workshop fit-policy` wrote for these two bundles"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The policy {path} cannot be read: {error}", remedy=remedy) from error
+    model = parse_settings(document, GainModel, origin=str(path))
+    asker = getattr(edge, "scores_digest", edge.digest)
+    for wanted, own, name in (
+        (model.edge_scores, asker, edge.info.name),
+        (model.cloud_bundle, cloud.digest, cloud.info.name),
+    ):
+        if wanted and wanted != own:
+            raise ConfigError(
+                f"The policy {path} was fitted for {wanted[:12]}, but {name} is {own[:12]}",
+                remedy=remedy,
+            )
+    return model

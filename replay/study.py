@@ -1,0 +1,241 @@
+"""Runs a replay: every policy at every budget, on the same answers, judged the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foundation.bundle import Bundle
+from model_workshop.evaluation.figures import Estimate
+from model_workshop.evaluation.precision import draw_weights, estimate
+from model_workshop.evaluation.truth import Array
+from replay.curve import BETWEEN, area, choose_within, folds_of, share_for
+from replay.figures import Curve, Lead, Loss, Model, Point, Replay, Source
+from replay.oracle import Choices, choose_best
+from replay.outcomes import BASE_LEVEL, Asks, Outcomes, watched
+from replay.policies import Policy
+
+ANY_REGION = "oracle, any region"
+OWN_CROPS = "oracle, edge's crops"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is studied.
+
+    Attributes:
+        budgets: of the tables, rising.
+        levels: that may be chosen.
+        crops: whether crops take part, or whole frames alone.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+
+    budgets: tuple[float, ...]
+    levels: tuple[str, ...]
+    crops: bool
+    resamples: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """One policy: its choices and samples of its utility (1 + resamples,) by budget."""
+
+    curve: Curve
+    samples: dict[float, Array]
+
+
+class _Scale:
+    """Judges choices of one material against both ends of the gap."""
+
+    def __init__(self, outcomes: Outcomes, plan: Plan) -> None:
+        self.outcomes, self._plan = outcomes, plan
+        count = int(outcomes.groups.max()) + 1
+        self._weights = draw_weights(count, plan.resamples, plan.seed)
+        frames = range(len(outcomes))
+        judge = outcomes.judge
+        self.edge = judge.samples([outcomes.matched(i, ()) for i in frames], self._weights)
+        self.cloud = judge.samples([outcomes.matched_by_cloud(i) for i in frames], self._weights)
+        self.base_bytes = outcomes.base_bytes()
+        self._known: dict[tuple[Asks, ...], Array] = {}
+
+    def recovered(self, samples: Array) -> Array:
+        """Share of the gap; infinite or no number where there is none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = (samples - self.edge[: len(samples)]) / (self.cloud - self.edge)[
+                : len(samples)
+            ]
+        return np.asarray(shares)
+
+    def draw(self, policy: tuple[str, str, str], rows: dict[float, list[Asks]]) -> _Drawn:
+        """A policy's curve from its choices by budget."""
+        name, about, kind = policy
+        points, samples = [], {}
+        for budget, choices in sorted(rows.items()):
+            samples[budget] = self._samples(choices, resampled=budget in self._plan.budgets)
+            points.append(self._point(budget, choices, samples[budget]))
+        shares = [point.share for point in points]
+        values = [point.recovered.value for point in points]
+        known = [value for value in values if value is not None]
+        whole = len(known) == len(values)
+        curve = Curve(
+            name=name,
+            about=about,
+            kind=kind,
+            points=tuple(points),
+            area=area(shares, known) if whole else None,
+            share_for_half=share_for(shares, known, 0.5) if whole else None,
+            share_for_most=share_for(shares, known, 0.9) if whole else None,
+        )
+        return _Drawn(curve, samples)
+
+    def _samples(self, choices: Sequence[Asks], *, resampled: bool) -> Array:
+        key = tuple(choices)
+        known = self._known.get(key)
+        if known is None or (resampled and len(known) == 1):
+            matched = [self.outcomes.matched(i, asks) for i, asks in enumerate(choices)]
+            weights = self._weights if resampled else self._weights[:1]
+            known = self._known[key] = self.outcomes.judge.samples(matched, weights)
+        return known
+
+    def _point(self, budget: float, choices: Sequence[Asks], samples: Array) -> Point:
+        sent = sum(self.outcomes.bytes_of(i, asks) for i, asks in enumerate(choices))
+        matched = [self.outcomes.matched(i, asks) for i, asks in enumerate(choices)]
+        figures = self.outcomes.judge.figures(matched)
+        return Point(
+            budget=budget,
+            share=sent / self.base_bytes,
+            sent_bytes=sent,
+            asks=sum(map(len, choices)),
+            map50_95=estimate(samples),
+            map50=figures.map50,
+            f1=figures.f1,
+            recovered=_finite(self.recovered(samples)),
+        )
+
+
+def run_study(
+    outcomes: Outcomes, calibration: Outcomes | None, policies: Sequence[Policy], plan: Plan
+) -> Replay:
+    """Judges all policies and both oracles.
+
+    Args:
+        outcomes: of the material.
+        calibration: of the material on which dials are set; None takes folds.
+        policies: at least one of our own.
+        plan: what is studied.
+    """
+    scale = _Scale(outcomes, plan)
+    shares = sorted({*plan.budgets, *BETWEEN})
+    folds = folds_of(outcomes, calibration)
+    drawn = []
+    for policy in watched(list(policies), "policies"):
+        rows = choose_within(policy, outcomes, folds, shares)
+        kind = "own" if policy.own else "baseline"
+        drawn.append(
+            scale.draw((policy.name, policy.about, kind), dict(zip(shares, rows, strict=True)))
+        )
+    oracles = _oracles(scale, plan, shares)
+    bundles = outcomes.answers.edge_bundle, outcomes.answers.cloud_bundle
+    return Replay(
+        material=_source(outcomes),
+        calibration=None if calibration is None else _source(calibration),
+        edge=_model(bundles[0]),
+        cloud=_model(bundles[1]),
+        levels=plan.levels,
+        base_level=BASE_LEVEL,
+        base_bytes=scale.base_bytes,
+        budgets=plan.budgets,
+        resamples=plan.resamples,
+        seed=plan.seed,
+        utility_edge=estimate(scale.edge),
+        utility_cloud=estimate(scale.cloud),
+        gap=estimate(scale.cloud - scale.edge),
+        curves=tuple(one.curve for one in [*oracles, *drawn]),
+        leads=_leads(scale, drawn, plan.budgets),
+        losses=_losses(oracles, drawn, plan.budgets),
+    )
+
+
+def _oracles(scale: _Scale, plan: Plan, shares: Sequence[float]) -> list[_Drawn]:
+    kinds = [(ANY_REGION, "Knows the labels; may send any frame and crop at any level.", True)]
+    if plan.crops:
+        kinds.append((OWN_CROPS, "Knows the labels; may send the edge's crops alone.", False))
+    levels = tuple(dict.fromkeys([*plan.levels, BASE_LEVEL]))
+    found = []
+    for name, about, whole in kinds:
+        choices = Choices.of(
+            scale.outcomes, levels, whole=whole, crops=plan.crops, what=f"{name}, sizes"
+        )
+        rows = choose_best(scale.outcomes, choices, [s * scale.base_bytes for s in shares], name)
+        found.append(scale.draw((name, about, "oracle"), dict(zip(shares, rows, strict=True))))
+    return found
+
+
+def _leads(scale: _Scale, drawn: Sequence[_Drawn], budgets: Sequence[float]) -> tuple[Lead, ...]:
+    rivals = [one for one in drawn if one.curve.kind == "baseline"]
+    leads = []
+    for own in drawn:
+        if own.curve.kind != "own":
+            continue
+        for budget in budgets:
+            rival = max(rivals, key=lambda one: float(one.samples[budget][0]))
+            mine, theirs = own.samples[budget], rival.samples[budget]
+            leads.append(
+                Lead(
+                    policy=own.curve.name,
+                    budget=budget,
+                    rival=rival.curve.name,
+                    map50_95=estimate(mine - theirs),
+                    recovered=_finite(scale.recovered(mine) - scale.recovered(theirs)),
+                )
+            )
+    return tuple(leads)
+
+
+def _losses(
+    oracles: Sequence[_Drawn], drawn: Sequence[_Drawn], budgets: Sequence[float]
+) -> tuple[Loss, ...]:
+    if len(oracles) < 2:
+        return ()
+    anywhere, proposed = oracles
+    return tuple(
+        Loss(
+            policy=own.curve.name,
+            budget=budget,
+            proposals=float(anywhere.samples[budget][0] - proposed.samples[budget][0]),
+            score=float(proposed.samples[budget][0] - own.samples[budget][0]),
+        )
+        for own in drawn
+        if own.curve.kind == "own"
+        for budget in budgets
+    )
+
+
+def _finite(samples: Array) -> Estimate:
+    """An estimate of what may not be a number, which then is unknown."""
+    if not np.isfinite(samples[0]):
+        return Estimate(value=None)
+    if not np.isfinite(samples).all():
+        return Estimate(value=float(samples[0]))
+    return estimate(samples)
+
+
+def _source(outcomes: Outcomes) -> Source:
+    material = outcomes.material
+    return Source(
+        name=material.name,
+        digest=material.digest,
+        frames=len(material.frames),
+        groups=len(material.groups),
+        lost_frames=material.lost,
+        objects=int(outcomes.judge.objects.sum()),
+        reference="cloud" if material.split is None else "labels",
+    )
+
+
+def _model(bundle: Bundle) -> Model:
+    return Model(name=bundle.info.name, version=bundle.info.version, digest=bundle.digest)
