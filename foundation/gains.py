@@ -37,7 +37,7 @@ _TEXTURE_MIN = 0.05
 Finite = Annotated[float, pydantic.Field(allow_inf_nan=False)]
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 _UNITS = pydantic.Field(max_length=65_536)
-Share = Annotated[float, pydantic.Field(ge=0, le=2)]
+Share = Annotated[float, pydantic.Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class LevelCosts(Settings):
@@ -107,7 +107,11 @@ class GainModel(Settings):
     crop_share: Share = 1.0
     """What a crop keeps of the gain, for lack of surroundings; 0: crops are never worth it."""
     frame_share: Share = 0.0
-    """What a whole frame keeps of the gain; 0: the cloud is not asked about whole frames."""
+    """By what the added gains of a whole frame's proposals are multiplied; 0: the cloud is not
+    asked about whole frames."""
+    frame_power: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
+    """To which power they are raised before: below 1 where many proposals are a crowd, about which
+    an answer tells less than each by itself would promise."""
     ordinary: Mapping[str, Any] | None = None
     """What ordinary frames are like; the edge node's novelty model, whose form is its own."""
     risk: RiskUnits | None = None
@@ -159,6 +163,11 @@ class GainModel(Settings):
         size = np.searchsorted(edges, sizes_px, side="right")
         gains = table[:, size, at] * (1 - part) + table[:, size, at + 1] * part
         return np.asarray(gains, np.float32)
+
+    def frame_gain(self, gains: Floats) -> Floats:
+        """Gain of an answer about a whole frame, whatever its shape, from the added gains in it."""
+        powered = np.sign(gains) * np.abs(gains) ** np.float32(self.frame_power)
+        return np.asarray(np.float32(self.frame_share) * powered, np.float32)
 
     @functools.cached_property
     def retention(self) -> Floats:

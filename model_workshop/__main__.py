@@ -33,6 +33,7 @@ _COMMANDS = {
     "evaluate": "evaluate",
     "gate": "gate",
     "calibrate": "calibrate",
+    "fit-policy": "fit_policy",
     "bundle": "bundle",
     "bench": "bench",
     "inspect": "inspect_",

@@ -111,12 +111,10 @@ class Planner:
         if chosen.size == 0:
             return []
         regions = self._merge(self._regions(boxes[chosen], frame_size))
-        asks, net = self._price(regions, boxes, gains, prices, texture, self._model.crop_share)
+        asks, net = self._price(regions, boxes, gains, prices, texture)
         if self._model.frame_share > 0:
             whole = np.array([[0, 0, *frame_size]], np.int64)
-            frame, frame_net = self._price(
-                whole, boxes, gains, prices, texture, self._model.frame_share
-            )
+            frame, frame_net = self._price(whole, boxes, gains, prices, texture, whole=True)
             if frame_net > net:
                 asks = frame
         return sorted(asks, key=lambda ask: -ask.value / ask.size_bytes)
@@ -225,14 +223,16 @@ class Planner:
         gains: Floats,
         prices: Prices,
         texture: Texture,
-        share: float,
+        *,
+        whole: bool = False,
     ) -> tuple[list[Ask], float]:
         """Each region at its best level where that has a positive net value; and their sum."""
         pixels = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
         places = [Region(*region) for region in regions.tolist()]
         after = boxes[None, :, :2] >= regions[:, None, :2]
         inside = np.asarray((after & (boxes[None, :, 2:] <= regions[:, None, 2:])).all(axis=2))
-        values = share * (gains @ inside.T.astype(np.float32))
+        values = gains @ inside.T.astype(np.float32)
+        values = self._model.frame_gain(values) if whole else self._model.crop_share * values
         textures = [texture(place) for place in places]
         size, seconds, net = self._net(values, pixels, textures, inside.sum(axis=1), prices)
         asks, total = [], 0.0

@@ -1,0 +1,1 @@
+"""Fits what asking gains, from observations of both deployed models on the same pictures."""
