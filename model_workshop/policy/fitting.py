@@ -21,7 +21,7 @@ SCORE_KNOTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
 GROUPS_MIN = 10
 FOLDS = 5
 BUDGETS = (0.02, 0.05, 0.1, 0.2, 0.3)
-"""At which rules are compared, as shares of what asking about every frame at the best level costs."""
+"""At which rules are compared: shares of what asking about all frames at the best level costs."""
 _SHRINKAGES = (30.0, 100.0, 300.0, 1000.0)
 """Observations that the prior counts as, tried by cross-validation."""
 _POWERS = (1.0, 0.75, 0.5)
@@ -163,8 +163,10 @@ def predicted_bytes(model: GainModel, observations: Observations) -> Array:
 
 
 def share_of_best(model: GainModel, observations: Observations, class_costs: Array) -> Array:
-    """What the model's choices of whole frames gained at each budget (BUDGETS,), of the most there
-    was to gain by asking about all of them.
+    """What the model's choices of whole frames gained at each budget (BUDGETS,).
+
+    As shares of what asking about all of them at the best level gains. Without whole frames among
+    the observations, crops are chosen.
     """
     whole = observations.part(observations.unit_whole)
     units = whole if len(whole.unit_group) else observations

@@ -98,11 +98,19 @@ class Observations:
         number = np.cumsum(units) - 1
         kept = units[self.unit]
         return Observations(
-            self.meta,
-            *(getattr(self, name)[kept] for name in ("score", "size_px", "class_id")),
-            number[self.unit[kept]],
-            self.gain[kept],
-            *(getattr(self, name)[units] for name in _SHAPES if name.startswith("unit_")),
+            meta=self.meta,
+            score=self.score[kept],
+            size_px=self.size_px[kept],
+            class_id=self.class_id[kept],
+            unit=number[self.unit[kept]],
+            gain=self.gain[kept],
+            unit_group=self.unit_group[units],
+            unit_whole=self.unit_whole[units],
+            unit_gain=self.unit_gain[units],
+            unit_pixels=self.unit_pixels[units],
+            unit_texture=self.unit_texture[units],
+            unit_bytes=self.unit_bytes[units],
+            unit_encode_s=self.unit_encode_s[units],
         )
 
 
@@ -175,7 +183,7 @@ def check_learnable(observations: Observations, path: Path, *, groups_min: int) 
         )
     if not (np.abs(observations.gain).max() > 1e-6 or np.abs(observations.unit_gain).max() > 1e-6):
         raise ConfigError(
-            f"In {path} no answer changed anything: the edge makes no error that the cloud corrects",
+            f"In {path} no answer changed anything: the cloud corrects no error of the edge",
             remedy="Observe other material, or do without a cloud",
         )
     if (observations.gain.max(axis=0) <= 0).all() and (observations.unit_gain <= 0).all():
