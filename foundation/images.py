@@ -25,8 +25,8 @@ from foundation.frames import Pixels
 # How hard the encoders try, chosen by benchmarks/encoders.py: docs/decisions/0025.
 WEBP_EFFORT = {"method": 6}
 AVIF_EFFORT = {
-    "speed": 8,
-    "subsampling": "4:4:4",
+    "speed": 6,
+    "subsampling": "4:2:0",
     "advanced": {"tune": "psnr"},
     "max_threads": 1,
 }
