@@ -1,0 +1,205 @@
+"""Gains are learned where they can be, and refused where nothing can be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foundation.bundle import Bundle
+from foundation.errors import ConfigError, IntegrityError
+from foundation.gains import GainModel
+from model_workshop.__main__ import main
+from model_workshop.policy.bundles import class_costs_of, put_policy
+from model_workshop.policy.fitting import GROUPS_MIN, balanced_costs, fit_policy, predicted_bytes
+from model_workshop.policy.observations import check_learnable, read_observations
+from tests.support.bundles import make_bundle
+
+LEVELS = ("webp80", "avif45@0.5")
+KEEPS = (1.0, 0.5)
+LABELS = ("bolt", "nut")
+
+
+def arrays(*, frames: int = 60, seed: int = 5, turned: bool = False) -> dict[str, Any]:
+    """Observations of frames in which the gain of a proposal is p(1 - p), or, turned, p squared.
+
+    Turned means that the edge doubts the wrong ones: it is wrong where it is sure.
+    """
+    rng = np.random.default_rng(seed)
+    each = rng.integers(3, 9, frames)
+    unit = np.repeat(np.arange(frames), each)
+    score = rng.random(len(unit))
+    worth = score**2 if turned else score * (1 - score)
+    gain = worth[:, None] * np.array(KEEPS) + rng.normal(0, 0.05, (len(unit), len(LEVELS)))
+    pixels = rng.integers(200, 400, frames) * 1000.0
+    texture = rng.uniform(2, 8, frames)
+    size = np.stack([0.05 * pixels * texture**0.8, 0.01 * pixels * texture**0.8], axis=1)
+    return {
+        "score": score.astype(np.float32),
+        "size_px": rng.uniform(10, 200, len(unit)).astype(np.float32),
+        "class_id": (rng.random(len(unit)) < 0.1).astype(np.int32),
+        "unit": unit.astype(np.int32),
+        "gain": gain.astype(np.float32),
+        "unit_frame": np.arange(frames, dtype=np.int32),
+        "unit_group": np.arange(frames, dtype=np.int32),
+        "unit_whole": np.ones(frames, np.bool_),
+        "unit_gain": np.zeros((frames, len(LEVELS)), np.float32),
+        "unit_pixels": pixels.astype(np.int64),
+        "unit_texture": texture.astype(np.float32),
+        "unit_bytes": size.astype(np.int64),
+        "unit_encode_s": np.full((frames, len(LEVELS)), 0.02, np.float32),
+    }
+
+
+def written(path: Path, values: dict[str, Any], **meta: Any) -> Path:
+    """A file of observations."""
+    document = {
+        "format": "hardcase-observations/1",
+        "edge_scores": "e",
+        "cloud_bundle": "c",
+        "levels": LEVELS,
+        "labels": LABELS,
+        "material": "yard",
+        "material_digest": "m",
+        "reference": "labels",
+        **meta,
+    }
+    np.savez(path, meta=np.array(json.dumps(document)), **values)
+    return path
+
+
+def gain_at(model: GainModel, score: float) -> float:
+    """Of the first level, for a middling size."""
+    return float(model.gains_of(np.array([score], np.float32), np.array([60], np.float32))[0, 0])
+
+
+def test_doubt_is_the_rule_where_doubt_is_right(tmp_path: Path) -> None:
+    """Gains of p(1 - p) are not bettered by learning them, by more than luck."""
+    seen = read_observations(written(tmp_path / "o.npz", arrays()))
+    fit = fit_policy(seen, class_costs={}, learned=False)
+    assert fit.model.rule == "variance"
+    assert gain_at(fit.model, 0.5) == pytest.approx(0.25, abs=0.03)
+    assert fit.model.retention.tolist() == pytest.approx([1.0, 0.5], abs=0.05)
+
+
+def test_gains_are_learned_where_doubt_misleads(tmp_path: Path) -> None:
+    """The edge is wrong where it is sure; held-out frames show it, so the learned rule is taken."""
+    seen = read_observations(written(tmp_path / "o.npz", arrays(turned=True)))
+    fit = fit_policy(seen, class_costs={})
+    assert fit.model.rule == "learned"
+    assert gain_at(fit.model, 0.95) > 2 * gain_at(fit.model, 0.5) > 0
+    plain, learned = fit.held_out.values()
+    assert np.mean(learned) > np.mean(plain)
+
+
+def test_bytes_follow_pixels_and_texture(tmp_path: Path) -> None:
+    """To a hundredth in all, and a tenth for each frame."""
+    seen = read_observations(written(tmp_path / "o.npz", arrays()))
+    model = fit_policy(seen, class_costs={}, learned=False).model
+    images = predicted_bytes(model, seen) - 160 - 48 * np.bincount(seen.unit)[:, None]
+    assert images.sum(axis=0) == pytest.approx(seen.unit_bytes.sum(axis=0), rel=0.01)
+    assert images == pytest.approx(seen.unit_bytes, rel=0.1)
+    assert model.levels[0].texture_power == pytest.approx(0.8, abs=0.05)
+
+
+def test_rare_classes_cost_more_where_classes_count_alike(tmp_path: Path) -> None:
+    """Every tenth proposal is a nut."""
+    seen = read_observations(written(tmp_path / "o.npz", arrays()))
+    costs = balanced_costs(seen)
+    assert costs["nut"] > 2 * costs["bolt"] > 0
+    assert class_costs_of("flat", seen) == {}
+    assert class_costs_of("nut=3", seen) == {"nut": 3.0}
+    for wrong in ("nut", "cow=1"):
+        with pytest.raises(ConfigError):
+            class_costs_of(wrong, seen)
+
+
+def test_a_single_class_is_enough(tmp_path: Path) -> None:
+    """Nothing is to be balanced then."""
+    values = arrays()
+    values["class_id"][:] = 0
+    seen = read_observations(written(tmp_path / "o.npz", values))
+    assert fit_policy(seen, class_costs=balanced_costs(seen), learned=False).model.levels
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [("score", np.nan, "score"), ("gain", np.inf, "gain"), ("unit_gain", np.nan, "unit_gain")],
+)
+def test_what_is_no_number_is_refused(tmp_path: Path, name: str, value: float, word: str) -> None:
+    """By its name, with what to do."""
+    values = arrays()
+    values[name].flat[3] = value
+    with pytest.raises(ConfigError, match=word):
+        read_observations(written(tmp_path / "o.npz", values))
+
+
+def test_an_edge_without_errors_teaches_nothing(tmp_path: Path) -> None:
+    """No answer changed anything, or all made it worse."""
+    for gain, words in ((0.0, "corrects no error"), (-0.1, "made the result worse")):
+        values = arrays()
+        values["gain"][:] = gain
+        path = written(tmp_path / "o.npz", values)
+        with pytest.raises(ConfigError, match=words):
+            check_learnable(read_observations(path), path, groups_min=GROUPS_MIN)
+
+
+def test_too_few_groups_are_refused(tmp_path: Path) -> None:
+    """All frames of one camera are one group."""
+    values = arrays()
+    values["unit_group"][:] = 0
+    path = written(tmp_path / "o.npz", values)
+    with pytest.raises(ConfigError, match="1 groups, too few"):
+        check_learnable(read_observations(path), path, groups_min=GROUPS_MIN)
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    """Each says what to give instead."""
+    path = tmp_path / "o.npz"
+    with pytest.raises(ConfigError, match="no file of observations"):
+        read_observations(path)
+    path.write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(ConfigError, match="no file of observations"):
+        read_observations(path)
+    with pytest.raises(ConfigError, match="not of the form"):
+        read_observations(written(path, arrays(), format="other"))
+    values = arrays()
+    values["gain"] = values["gain"][:, :1]
+    with pytest.raises(ConfigError, match="contradicts"):
+        read_observations(written(path, values))
+    del values["gain"]
+    with pytest.raises(ConfigError, match="has no gain"):
+        read_observations(written(path, values))
+
+
+def test_command_puts_the_policy_into_the_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a bundle of other scores refuses both the observations and the policy."""
+    bundle = make_bundle()
+    bundle.write(tmp_path / "edge")
+    labels = {"labels": bundle.labels, "cloud_bundle": "c" * 64}
+    values = arrays(turned=True)
+    values["class_id"] %= len(bundle.labels)
+    path = written(tmp_path / "o.npz", values, edge_scores=bundle.scores_digest, **labels)
+    command = ["fit-policy", str(tmp_path / "edge"), str(path), "--out", str(tmp_path / "with")]
+    assert main(command) == 0
+    assert "taken: learned" in capsys.readouterr().out
+    read = Bundle.open(tmp_path / "with")
+    assert read.policy is not None
+    assert read.policy.edge_scores == bundle.scores_digest == read.scores_digest
+    assert read.digest != bundle.digest
+
+    foreign = read_observations(written(path, values, edge_scores="f" * 64, **labels))
+    fit = fit_policy(foreign, class_costs={}, learned=False)
+    with pytest.raises(ConfigError, match="other scores"):
+        put_policy(bundle, fit, foreign)
+    (tmp_path / "wrong").mkdir()
+    wrong = make_bundle()
+    object.__setattr__(wrong, "policy", fit.model)
+    wrong.write(tmp_path / "wrong" / "edge")
+    with pytest.raises(IntegrityError, match="scores of another bundle"):
+        Bundle.open(tmp_path / "wrong" / "edge")
