@@ -101,7 +101,7 @@ def regions(found: Detections, width: int, height: int) -> list[Region]:
 def holds(region: Region, box: Boxes) -> bool:
     """Whether a region holds a box whole."""
     x1, y1, x2, y2 = box.tolist()
-    return region.x1 <= x1 and region.y1 <= y1 and x2 <= region.x2 and y2 <= region.y2
+    return bool(region.x1 <= x1 and region.y1 <= y1 and x2 <= region.x2 and y2 <= region.y2)
 
 
 RULES = {

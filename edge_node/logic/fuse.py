@@ -119,7 +119,7 @@ def judge(question: Question, detections: LabelledBoxes, settings: FusionSetting
     around = contexts(everything, gaps).tolist()
     whole_from = np.zeros(len(everything), np.float32)
     whole_from[len(known) :] = settings.border_px
-    whole = (gaps >= whole_from[:, None]).all(axis=1)
+    whole = np.asarray((gaps >= whole_from[:, None]).all(axis=1), np.bool_)
     inside, cut = whole[: len(known)], ~whole[len(known) :]
     sight = _Sight(best, seen, detections.scores[best], cut)
     same = _same_labels(subjects, detections, sight.at)

@@ -79,7 +79,7 @@ def fuse_still(
     row, column, overlap = _same_objects(edge, cloud, rules.same_iou)
     costs = np.full((len(edge), len(cloud)), np.inf, np.float32)
     costs[row, column] = column + 1 - overlap  # the cloud's best first, then the nearest to it
-    own, theirs = assign(costs, np.float32(len(cloud) + 1))
+    own, theirs = assign(costs, float(len(cloud) + 1))
     scores = cloud.scores.copy()
     scores[theirs] = agreed_scores(edge.scores[own], scores[theirs], rules.agreement)
     left = np.ones(len(edge), np.bool_)
