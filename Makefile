@@ -16,9 +16,9 @@ PROTO := protos/escalation/v1/escalation.proto
 
 # Arguments for the program a target runs: make demo ARGS="--duration-s 10 --seed 1"
 ARGS ?=
-# Which benchmarks to run: make bench BENCH=frame_lane ARGS="--rounds 3". All but the one that has to
-# be told which two bundles to compare: make bench BENCH=int8 ARGS="FLOAT INT8".
-BENCH ?= $(filter-out int8,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
+# Which benchmarks to run: make bench BENCH=frame_lane ARGS="--rounds 3". All but those that have to
+# be told which models to compare: make bench BENCH=int8 ARGS="FLOAT INT8".
+BENCH ?= $(filter-out int8 fuse_still,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 # The interpreter to build .venv with; chosen among those installed when not given.
 PYTHON ?=
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_node.values import Effect
 from foundation.escalations import Encoding, Region
 from foundation.frames import Pixels
 from foundation.geometry import crop_region, iou_matrix
@@ -150,6 +151,8 @@ def _sketch_verdict(
     label = truth[0] if truth else None
     before = reported.get(correction.track_id)
     after = correction.cloud.label if correction.cloud else None
+    if correction.effect == Effect.UNDECIDED:
+        after = before
     outlines = [("truth", truth[1])] if truth else []
     if correction.edge:
         outlines.append(("edge", correction.edge.box))

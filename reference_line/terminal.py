@@ -28,7 +28,7 @@ _NAME_WIDTH = 21
 _GROUP_WIDTH = 20
 _PLAIN_EVERY_S = 5.0
 _OUTCOMES = ("on_time", "late", "coasted", "dropped", "failed")
-_EFFECTS = ("confirmed", "reclassified", "refuted", "added")
+_EFFECTS = ("confirmed", "reclassified", "refuted", "added", "undecided")
 
 
 class LiveView:

@@ -37,11 +37,13 @@ class Reading:
         question: What had been asked.
         detections: What the cloud found.
         judged: What that means for the tracks.
+        places: Where the question's subjects are in the table; -1 for those not alive.
     """
 
     question: Question
     detections: LabelledBoxes
     judged: Judgement
+    places: Positions
 
     def label(self, finding: Finding) -> str:
         """The class that was found."""
@@ -90,7 +92,8 @@ class Amender:
         question = reading.question
         about = [finding for finding in reading.judged.findings if finding.subject >= 0]
         subjects = [question.subjects[finding.subject] for finding in about]
-        return self._correct(reading, about, subjects)
+        at = reading.places[[finding.subject for finding in about]]
+        return self._correct(reading, about, subjects, at)
 
     def join_additions(self, reading: Reading) -> list[Correction]:
         """Objects that were no track when the crop was cut: new tracks, if they are none now.
@@ -105,11 +108,11 @@ class Amender:
         scores, boxes = reading.found(added)
         frames = np.float32(max(0, self._tracker.sequence - question.sequence))
         presents = _moved(boxes, self._tracker.scene_velocity[None] * frames)
-        numbers, places = self._tracked(question, boxes, presents)
+        numbers, places = self._tracked(reading, boxes, presents)
         corrections = []
         if numbers.size:
             joined, subjects = self._joined(reading, added, numbers, self._tracker.rows[places])
-            corrections = self._correct(reading, joined, subjects)
+            corrections = self._correct(reading, joined, subjects, places)
         tracked = set(numbers.tolist())
         for number, finding in enumerate(added):
             if number not in tracked:
@@ -145,11 +148,14 @@ class Amender:
         return joined, subjects
 
     def _correct(
-        self, reading: Reading, findings: Sequence[Finding], subjects: Sequence[Subject]
+        self,
+        reading: Reading,
+        findings: Sequence[Finding],
+        subjects: Sequence[Subject],
+        at: Positions,
     ) -> list[Correction]:
         """Writes findings about tracks, each with what the edge saw, where they outrank others."""
         ids = [subject.track_id for subject in subjects]
-        at = self._memories.positions(ids)
         kept = self._memories.with_rows(ids, at)
         ignored = reading.judged.ignored
         if len(kept) < len(ids):
@@ -162,7 +168,8 @@ class Amender:
         rows = self._memories.read(ids, at)
         stands = self._write(reading, findings, subjects, rows, at >= 0)
         self._memories.write(ids, at, rows)
-        ignored[IgnoredPart.OUTRANKED] += len(stands) - sum(stands)
+        if not all(stands):
+            ignored[IgnoredPart.OUTRANKED] += len(stands) - sum(stands)
         presents, alive = rows["box"], (at >= 0).tolist()
         return [
             Correction(
@@ -226,20 +233,19 @@ class Amender:
         return stands
 
     def _tracked(
-        self, question: Question, boxes: Boxes, presents: Boxes
+        self, reading: Reading, boxes: Boxes, presents: Boxes
     ) -> tuple[Positions, Positions]:
         """Pairs objects (N, 4), at capture and at present, with tracks that they are now.
 
         What another crop of the same frame has added is compared in that frame.
         """
         rows = self._tracker.rows
-        judged = self._memories.positions([subject.track_id for subject in question.subjects])
         costs = distances(rows["box"], presents)
         at_capture = (rows["cloud_label"] != NO_LABEL) & rows["from_cloud"]
-        at_capture &= rows["cloud_sequence"] == question.sequence
+        at_capture &= rows["cloud_sequence"] == reading.question.sequence
         if at_capture.any():
             costs[at_capture] = distances(rows["cloud_box"][at_capture], boxes)
-        costs[judged[judged >= 0]] = np.inf
+        costs[reading.places[reading.places >= 0]] = np.inf
         places, numbers = assign(costs, self._settings.centre_distance_max)
         return numbers, places
 

@@ -27,7 +27,7 @@ from foundation.geometry import box_areas, intersection_matrix, iou_matrix
 
 BOXES_MAX = 300
 """Boxes of one verdict that are considered, best scores first: what one picture may hold."""
-AGREEMENT = np.float32(0.3)
+AGREEMENT = 0.3
 """How much of the doubt that the cloud leaves an agreeing edge takes away, at a score of one."""
 _LABEL_AGREES = np.float32(0.25)
 """How much nearer, in box sides, a detection with the same label counts."""
@@ -38,6 +38,7 @@ _CUT_OVERLAP = 0.25
 _CONTEXT_MAX = np.float32(1.0)
 """Box sides of surroundings beyond which more of them tell a detector nothing."""
 _CONTEXT_ENOUGH = 0.25
+_INWARDS = np.array([1, 1, -1, -1], np.float32)
 
 
 class Standing(NamedTuple):
@@ -110,56 +111,60 @@ def judge(question: Question, detections: LabelledBoxes, settings: FusionSetting
     whole objects are added.
     """
     subjects = question.subjects
-    boxes, sight, ignored = _sift(question, detections, settings)
-    known = _boxes_of(subjects)
+    boxes, best, ignored = _sift(question, detections, settings)
+    known, seen = _boxes_of(subjects), boxes[best]
+    everything = np.concatenate([known, seen])
+    frame_size = (question.frame_width, question.frame_height)
+    gaps = border_gaps(everything, question.region, frame_size)
+    around = contexts(everything, gaps).tolist()
+    whole_from = np.zeros(len(everything), np.float32)
+    whole_from[len(known) :] = settings.border_px
+    whole = np.asarray((gaps >= whole_from[:, None]).all(axis=1), np.bool_)
+    inside, cut = whole[: len(known)], ~whole[len(known) :]
+    sight = _Sight(best, seen, detections.scores[best], cut)
     same = _same_labels(subjects, detections, sight.at)
     costs = distances(known, sight.boxes)
     costs[same] -= _LABEL_AGREES
-    costs[:, sight.cut] = np.inf
+    costs[:, cut] = np.inf
     rows, columns = assign(costs, settings.centre_distance_max)
     found = dict(zip(rows.tolist(), columns.tolist(), strict=True))
-    gaps = _gaps(known, question)
-    inside = np.asarray((gaps >= 0).all(axis=1), np.bool_)
     missing = np.ones(len(subjects), np.bool_)
     missing[rows] = False
     hints = _cut_hints(np.flatnonzero(missing), known, question, sight, same)
-    around = contexts(known, gaps).tolist()
     findings = list(_about_subjects(question, found, hints, inside, around, same, sight))
-    free = ~sight.cut
+    free = ~cut
     free[columns] = False
-    added = _uncovered(free, sight.boxes, known)
-    findings += _additions(question, added, sight)
-    hinted = {column for column, _ in hints.values()}
-    ignored[IgnoredPart.CUT] += int(sight.cut.sum()) - len(hinted)
-    ignored[IgnoredPart.DOUBLE] += len(sight.at) - int(sight.cut.sum()) - len(columns) - len(added)
-    return Judgement(findings, boxes, +ignored)
+    added = _uncovered(free, seen, known).tolist()
+    findings += _additions(question, added, around[len(known) :], sight)
+    used = {finding.detection for finding in findings}
+    for detection, is_cut in zip(best.tolist(), cut.tolist(), strict=True):
+        if detection not in used:
+            ignored[IgnoredPart.CUT if is_cut else IgnoredPart.DOUBLE] += 1
+    return Judgement(findings, boxes, ignored)
 
 
 def border_gaps(boxes: Boxes, region: Region, frame_size: tuple[int, int]) -> Floats:
     """From the sides of boxes (N, 4) to those of a crop; infinite where the frame ends too."""
-    low = np.array([region.x1, region.y1], np.float32)
-    high = np.array([region.x2, region.y2], np.float32)
-    gaps = np.concatenate([boxes[:, :2] - low, high - boxes[:, 2:]], axis=1)
-    ends = (region.x1 <= 0, region.y1 <= 0, region.x2 >= frame_size[0], region.y2 >= frame_size[1])
-    gaps[:, np.array(ends)] = np.inf
+    never = float("inf")
+    borders = (
+        *(region.x1 if region.x1 > 0 else -never, region.y1 if region.y1 > 0 else -never),
+        *(region.x2 if region.x2 < frame_size[0] else never,),
+        *(region.y2 if region.y2 < frame_size[1] else never,),
+    )
+    gaps: Floats = (boxes - np.array(borders, np.float32)) * _INWARDS
     return gaps
-
-
-def cut_by_crop(gaps: Floats, border_px: float) -> Mask:
-    """Which boxes with these border gaps (N, 4) end where the crop does and the frame does not."""
-    return np.asarray((gaps < np.float32(border_px)).any(axis=1), np.bool_)
 
 
 def contexts(boxes: Boxes, gaps: Floats) -> Floats:
     """How far (N,) boxes lie from the crop's nearest border, in their longer sides, 0 to 1."""
     sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), np.float32(1))
     nearest: Floats = gaps.min(axis=1) / sides
-    return np.clip(nearest, np.float32(0), _CONTEXT_MAX)
+    return np.minimum(np.maximum(nearest, np.float32(0)), _CONTEXT_MAX)
 
 
-def agreed_scores(edge: Scores, cloud: Scores) -> Scores:
+def agreed_scores(edge: Scores, cloud: Scores, agreement: float = AGREEMENT) -> Scores:
     """The cloud's scores (N,) where the edge, with its own scores (N,), names the same class."""
-    raised: Scores = cloud + AGREEMENT * edge * (1 - cloud)
+    raised: Scores = cloud + np.float32(agreement) * edge * (1 - cloud)
     return raised
 
 
@@ -172,30 +177,32 @@ def shift_to_present(boxes: Boxes, from_boxes: Boxes, to_boxes: Boxes) -> Boxes:
 
 def _sift(
     question: Question, detections: LabelledBoxes, settings: FusionSettings
-) -> tuple[Boxes, _Sight, Counter[IgnoredPart]]:
-    """The verdict's boxes within the crop, those to be considered, and why others are not."""
+) -> tuple[Boxes, Positions, Counter[IgnoredPart]]:
+    """The verdict's boxes within the crop, which to consider, best first, and why not others."""
     region = question.region
     boxes, scores = detections.boxes, detections.scores
-    sound = np.isfinite(boxes).all(axis=1) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+    ignored: Counter[IgnoredPart] = Counter()
+    sound = (boxes[:, :2] < boxes[:, 2:]).all(axis=1) & np.isfinite(boxes).all(axis=1)
     sound &= (scores >= 0) & (scores <= 1)
     low = np.array([region.x1, region.y1] * 2, np.float32)
     high = np.array([region.x2, region.y2] * 2, np.float32)
-    boxes = np.clip(np.where(sound[:, None], boxes, low), low, high)
+    if not sound.all():
+        _count(ignored, IgnoredPart.MALFORMED, len(sound) - int(np.count_nonzero(sound)))
+        boxes = np.where(sound[:, None], boxes, low)
+    boxes = np.minimum(np.maximum(boxes, low), high)
     inside = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
-    strong = scores >= np.float32(settings.verdict_score_min)
-    usable = np.flatnonzero(inside & strong)
+    _count(ignored, IgnoredPart.OUTSIDE_CROP, int(np.count_nonzero(sound > inside)))
+    strong = inside & (scores >= np.float32(settings.verdict_score_min))
+    usable = strong.nonzero()[0]
+    _count(ignored, IgnoredPart.WEAK, int(np.count_nonzero(inside)) - len(usable))
     best = usable[np.argsort(-scores[usable], kind="stable")[:BOXES_MAX]]
-    seen = boxes[best]
-    ignored = Counter(
-        {
-            IgnoredPart.MALFORMED: int((~sound).sum()),
-            IgnoredPart.OUTSIDE_CROP: int((sound & ~inside).sum()),
-            IgnoredPart.WEAK: int((inside & ~strong).sum()),
-            IgnoredPart.EXCESS: len(usable) - len(best),
-        }
-    )
-    cut = cut_by_crop(_gaps(seen, question), settings.border_px)
-    return boxes, _Sight(best, seen, scores[best], cut), ignored
+    _count(ignored, IgnoredPart.EXCESS, len(usable) - len(best))
+    return boxes, best, ignored
+
+
+def _count(ignored: Counter[IgnoredPart], part: IgnoredPart, count: int) -> None:
+    if count:
+        ignored[part] += count
 
 
 def _boxes_of(subjects: tuple[Subject, ...]) -> Boxes:
@@ -212,10 +219,6 @@ def _same_labels(subjects: tuple[Subject, ...], detections: LabelledBoxes, at: P
     return np.asarray(np.array(own, np.intp)[:, None] == np.array(theirs, np.intp), np.bool_)
 
 
-def _gaps(boxes: Boxes, question: Question) -> Floats:
-    return border_gaps(boxes, question.region, (question.frame_width, question.frame_height))
-
-
 def _cut_hints(
     missing: Positions, known: Boxes, question: Question, sight: _Sight, same: Mask
 ) -> dict[int, tuple[int, bool]]:
@@ -224,7 +227,7 @@ def _cut_hints(
     Returns:
         By subject: position in the sight, and whether the class agrees.
     """
-    columns = np.flatnonzero(sight.cut)
+    columns = sight.cut.nonzero()[0]
     if missing.size == 0 or columns.size == 0:
         return {}
     region = question.region
@@ -273,13 +276,11 @@ def _about_subjects(
             yield Finding(Effect.UNDECIDED, row, at[column], worth)
 
 
-def _additions(question: Question, added: Positions, sight: _Sight) -> Iterator[Finding]:
-    if added.size == 0:
-        return
-    boxes = sight.boxes[added]
-    around = contexts(boxes, _gaps(boxes, question)).tolist()
-    for column, context in zip(added.tolist(), around, strict=True):
-        worth = _standing(question, context, float(sight.scores[column]), whole=True)
+def _additions(
+    question: Question, added: list[int], around: list[float], sight: _Sight
+) -> Iterator[Finding]:
+    for column in added:
+        worth = _standing(question, around[column], float(sight.scores[column]), whole=True)
         yield Finding(Effect.ADDED, -1, int(sight.at[column]), worth)
 
 

@@ -14,19 +14,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_node.logic.associate import assign
-from edge_node.logic.fuse import agreed_scores, border_gaps, contexts, cut_by_crop
+from edge_node.logic.fuse import AGREEMENT, agreed_scores, border_gaps, contexts
 from edge_node.logic.rows import Floats, Mask, Positions
 from foundation.escalations import Region
 from foundation.frames import Boxes, Detections
 from foundation.geometry import box_areas, intersection_matrix
 
-SAME_IOU = np.float32(0.55)
-"""Intersection over union from which boxes of one class are one object."""
-SILENCE = np.float32(0.3)
-"""What is left of the score of a detection where the cloud looked and found nothing."""
-INSIDE_SHARE = np.float32(0.9)
-"""Share of its area from which a crop has shown a detection."""
-_BORDER_PX = 2.0
+
+@dataclass(frozen=True, slots=True)
+class StillRules:
+    """What is fused how; each was measured (docs/decisions/0029).
+
+    Attributes:
+        same_iou: Intersection over union from which boxes of one class are one object.
+        silence: What is left of the score of a detection where the cloud found nothing.
+        inside_share: Share of its area from which a crop has shown a detection.
+        agreement: How much of the cloud's doubt an edge that is sure takes away.
+        border_px: What ends this near to a crop's border is cut, unless the frame ends there.
+    """
+
+    same_iou: float = 0.55
+    silence: float = 0.3
+    inside_share: float = 0.9
+    agreement: float = AGREEMENT
+    border_px: float = 4.0
+
+
+RULES = StillRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,10 @@ class StillView:
 
 
 def fuse_still(
-    edge: Detections, views: Sequence[StillView], frame_size: tuple[int, int]
+    edge: Detections,
+    views: Sequence[StillView],
+    frame_size: tuple[int, int],
+    rules: StillRules = RULES,
 ) -> Detections:
     """Fuses what the edge saw in an image with what the cloud saw in crops of it.
 
@@ -51,49 +68,53 @@ def fuse_still(
         edge: Of the whole image.
         views: In any order; it does not matter.
         frame_size: Width and height of the image in pixels.
+        rules: What is fused how.
 
     Returns:
         Best first, ties in the order of edge before cloud.
     """
     if not views:
         return _ranked(edge)
-    cloud, cut = _pooled(views, frame_size)
-    row, column, overlap = _same_objects(edge, cloud)
+    cloud = _pooled(views, frame_size, rules)
+    row, column, overlap = _same_objects(edge, cloud, rules.same_iou)
     costs = np.full((len(edge), len(cloud)), np.inf, np.float32)
     costs[row, column] = column + 1 - overlap  # the cloud's best first, then the nearest to it
-    own, theirs = assign(costs, np.float32(len(cloud) + 1))
+    own, theirs = assign(costs, float(len(cloud) + 1))
     scores = cloud.scores.copy()
-    scores[theirs] = agreed_scores(edge.scores[own], scores[theirs])
+    scores[theirs] = agreed_scores(edge.scores[own], scores[theirs], rules.agreement)
     left = np.ones(len(edge), np.bool_)
     left[own] = False
-    quiet = left & _shown(edge.boxes, views) & ~_hinted(edge, cut)
-    kept = edge.with_scores(np.where(quiet, SILENCE * edge.scores, edge.scores)).take(left)
+    quiet = left & _shown(edge.boxes, views, rules.inside_share)
+    kept = edge.with_scores(
+        np.where(quiet, np.float32(rules.silence) * edge.scores, edge.scores)
+    ).take(left)
     return _ranked(_joined([kept, cloud.with_scores(scores)]))
 
 
 def _pooled(
-    views: Sequence[StillView], frame_size: tuple[int, int]
-) -> tuple[Detections, Detections]:
-    """What the views found, each object once, best first; and what their borders cut."""
+    views: Sequence[StillView], frame_size: tuple[int, int], rules: StillRules
+) -> Detections:
+    """What the views found whole, each object once, best first."""
     found = _joined([view.detections for view in views])
     gaps = np.concatenate(
         [border_gaps(view.detections.boxes, view.region, frame_size) for view in views]
     )
     view_of = np.repeat(np.arange(len(views)), [len(view.detections) for view in views])
-    cut = cut_by_crop(gaps, _BORDER_PX)
-    whole = np.flatnonzero(~cut)
+    whole = np.flatnonzero((gaps >= np.float32(rules.border_px)).all(axis=1))
     around = contexts(found.boxes[whole], gaps[whole])
     order = whole[np.lexsort((*found.boxes[whole].T, -around, -found.scores[whole]))]
     ranked, view_of = found.take(order), view_of[order]
     # A view's own detections have been suppressed against each other by its model.
-    row, column, _ = _same_objects(ranked, ranked)
+    row, column, _ = _same_objects(ranked, ranked, rules.same_iou)
     doubles = column[(row < column) & (view_of[row] != view_of[column])]
     single = np.ones(len(ranked), np.bool_)
     single[doubles] = False
-    return ranked.take(single), found.take(cut)
+    return ranked.take(single)
 
 
-def _same_objects(first: Detections, second: Detections) -> tuple[Positions, Positions, Floats]:
+def _same_objects(
+    first: Detections, second: Detections, iou: float
+) -> tuple[Positions, Positions, Floats]:
     """Pairs of one class that overlap enough: positions in both, and how much they do.
 
     Of a few hundred boxes each only the pairs that touch are worth more than a comparison.
@@ -110,23 +131,16 @@ def _same_objects(first: Detections, second: Detections) -> tuple[Positions, Pos
     sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
     shared = sides[:, 0] * sides[:, 1]
     overlap: Floats = shared / (box_areas(one) + box_areas(other) - shared)
-    same = overlap >= SAME_IOU
+    same = overlap >= np.float32(iou)
     return row[same], column[same], overlap[same]
 
 
-def _shown(boxes: Boxes, views: Sequence[StillView]) -> Mask:
+def _shown(boxes: Boxes, views: Sequence[StillView], share: float) -> Mask:
     """Which boxes (N, 4) some view has shown, centre and nearly all of it."""
     regions = np.array([[v.region.x1, v.region.y1, v.region.x2, v.region.y2] for v in views])
     shared = intersection_matrix(boxes, regions.astype(np.float32))
-    enough = shared >= INSIDE_SHARE * np.maximum(box_areas(boxes), np.float32(1e-9))[:, None]
+    enough = shared >= np.float32(share) * np.maximum(box_areas(boxes), np.float32(1e-9))[:, None]
     return np.asarray(enough.any(axis=1), np.bool_)
-
-
-def _hinted(edge: Detections, cut: Detections) -> Mask:
-    """Which detections a cut one of their class covers: something is there, if not where."""
-    shared = intersection_matrix(edge.boxes, cut.boxes)
-    covered = shared >= np.float32(0.5) * np.maximum(box_areas(edge.boxes), 1e-9)[:, None]
-    return np.asarray((covered & (edge.class_ids[:, None] == cut.class_ids)).any(axis=1), np.bool_)
 
 
 def _joined(parts: Sequence[Detections]) -> Detections:

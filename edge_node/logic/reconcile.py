@@ -20,7 +20,7 @@ from edge_node.logic.fuse import Finding, gain_of, judge
 from edge_node.logic.memory import Memories
 from edge_node.logic.policy import Decision
 from edge_node.logic.records import PENDING, Correction, Record, track_to_json
-from edge_node.logic.rows import Floats, Rows, labels_of, observed_boxes
+from edge_node.logic.rows import Floats, Positions, Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
 from edge_node.values import Ending, EscalationOutcome, IgnoredPart, Question, Subject
 from foundation.escalations import Answer
@@ -138,13 +138,14 @@ class Reconciler:
         if question is None:
             return Fusion()
         verdict = ending.verdict
+        places = self._memories.positions([subject.track_id for subject in question.subjects])
         fusion = Fusion(question=question)
         if verdict is not None and isinstance(verdict.outcome, Answer):
             self._cloud_digest = self._cloud_digest or verdict.cloud_bundle_digest
             other = verdict.cloud_bundle_digest != self._cloud_digest
             detections = verdict.outcome.detections
             judged = judge(question, detections, self._settings)
-            reading = Reading(question, detections, judged)
+            reading = Reading(question, detections, judged, places)
             fusion = Fusion(
                 ignored=judged.ignored,
                 question=question,
@@ -153,7 +154,7 @@ class Reconciler:
             )
             fusion.corrections.extend(self._amender.correct_subjects(reading))
             fusion.corrections.extend(self._amender.join_additions(reading))
-        fusion.revised.extend(self._settle(question, ending, fusion.corrections))
+        fusion.revised.extend(self._settle(question, places, ending, fusion.corrections))
         return fusion
 
     def _subjects(self, decision: Decision) -> tuple[Subject, ...]:
@@ -185,12 +186,14 @@ class Reconciler:
         )
 
     def _settle(
-        self, question: Question, ending: Ending, corrections: Sequence[Correction]
+        self,
+        question: Question,
+        at: Positions,
+        ending: Ending,
+        corrections: Sequence[Correction],
     ) -> Iterator[Record]:
         """Lets go of the tracks; of ended ones that were asked about or corrected, the record."""
         subjects = question.subjects
-        ids = [subject.track_id for subject in subjects]
-        at = self._memories.positions(ids)
         asked = at[[subject.asked for subject in subjects]]
         asked = asked[asked >= 0]
         self._tracker.rows["pending"][asked] = False
