@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--observe",
         type=Path,
         metavar="FILE",
-        help="write what asking bought at every proposal, for `model-workshop fit-policy`; no study",
+        help="write what asking bought at every proposal, for `model-workshop fit-policy`, only",
     )
     parser.add_argument(
         "--frames-only", action="store_true", help="ask about whole frames alone, which is quicker"
@@ -112,6 +112,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from replay.material import Reading, read_material
     from replay.observe import write_observations
     from replay.outcomes import Outcomes
+    from replay.page import render_page
     from replay.planned import own_policies
     from replay.policies import baselines
     from replay.study import Plan, run_study
@@ -149,6 +150,7 @@ def _run(arguments: argparse.Namespace) -> None:
         policies += baselines(plan.levels, crops=plan.crops)
         replay = run_study(outcomes, calibration, policies, plan)
     _write(arguments.out / "replay.json", replay.model_dump_json(indent=1))
+    _write(arguments.out / "replay.html", render_page(replay))
     print_replay(replay)
 
 
