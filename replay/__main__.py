@@ -65,6 +65,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write what asking bought at every proposal, for `model-workshop fit-policy`, only",
     )
+    _add_reading(parser)
+    parser.add_argument("--resamples", type=_positive, default=1000, help="of the bootstrap")
+    parser.add_argument(
+        "--work", type=Path, default=Path("replay-work"), help="folder that remembers answers"
+    )
+    parser.add_argument("--out", type=Path, default=Path("replay-out"), help="folder for reports")
+    return parser
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declares how material is read."""
     parser.add_argument(
         "--frames-only", action="store_true", help="ask about whole frames alone, which is quicker"
     )
@@ -79,12 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--block-s", type=float, default=10.0, help="seconds of video that are resampled together"
     )
-    parser.add_argument("--resamples", type=_positive, default=1000, help="of the bootstrap")
-    parser.add_argument(
-        "--work", type=Path, default=Path("replay-work"), help="folder that remembers answers"
-    )
-    parser.add_argument("--out", type=Path, default=Path("replay-out"), help="folder for reports")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,6 +99,14 @@ def main(argv: list[str] | None = None) -> int:
         _run(arguments)
     except HardcaseError as error:
         print(f"hardcase-replay: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    except ModuleNotFoundError as error:
+        if error.name != "rich":
+            raise
+        print(
+            "hardcase-replay: it needs rich. Install it: pip install 'hardcase[workshop]'.",
+            file=sys.stderr,
+        )
         return EXIT_CONFIG
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
