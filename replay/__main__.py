@@ -63,8 +63,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--observe",
         type=Path,
         metavar="FILE",
-        help="write what asking bought at every proposal, for `model-workshop fit-policy`; no study",
+        help="write what asking bought at every proposal, for `model-workshop fit-policy`, only",
     )
+    _add_reading(parser)
+    parser.add_argument("--resamples", type=_positive, default=1000, help="of the bootstrap")
+    parser.add_argument(
+        "--work", type=Path, default=Path("replay-work"), help="folder that remembers answers"
+    )
+    parser.add_argument("--out", type=Path, default=Path("replay-out"), help="folder for reports")
+    return parser
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declares how material is read."""
     parser.add_argument(
         "--frames-only", action="store_true", help="ask about whole frames alone, which is quicker"
     )
@@ -79,12 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--block-s", type=float, default=10.0, help="seconds of video that are resampled together"
     )
-    parser.add_argument("--resamples", type=_positive, default=1000, help="of the bootstrap")
-    parser.add_argument(
-        "--work", type=Path, default=Path("replay-work"), help="folder that remembers answers"
-    )
-    parser.add_argument("--out", type=Path, default=Path("replay-out"), help="folder for reports")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,6 +99,14 @@ def main(argv: list[str] | None = None) -> int:
         _run(arguments)
     except HardcaseError as error:
         print(f"hardcase-replay: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    except ModuleNotFoundError as error:
+        if error.name != "rich":
+            raise
+        print(
+            "hardcase-replay: it needs rich. Install it: pip install 'hardcase[workshop]'.",
+            file=sys.stderr,
+        )
         return EXIT_CONFIG
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -112,6 +125,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from replay.material import Reading, read_material
     from replay.observe import write_observations
     from replay.outcomes import Outcomes
+    from replay.page import render_page
     from replay.planned import own_policies
     from replay.policies import baselines
     from replay.study import Plan, run_study
@@ -149,6 +163,7 @@ def _run(arguments: argparse.Namespace) -> None:
         policies += baselines(plan.levels, crops=plan.crops)
         replay = run_study(outcomes, calibration, policies, plan)
     _write(arguments.out / "replay.json", replay.model_dump_json(indent=1))
+    _write(arguments.out / "replay.html", render_page(replay))
     print_replay(replay)
 
 

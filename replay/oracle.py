@@ -35,12 +35,10 @@ class Choices:
     size_bytes: Array
 
     @staticmethod
-    def of(
-        outcomes: Outcomes, levels: Sequence[str], *, whole: bool, crops: bool, what: str
-    ) -> Choices:
+    def of(outcomes: Outcomes, levels: Sequence[str], *, whole: bool, crops: bool) -> Choices:
         """Whole frames, and single crops and all crops of a frame, at every level."""
         table = []
-        for position, frame in enumerate(watched(outcomes.frames, what)):
+        for position, frame in enumerate(outcomes.frames):
             options: list[Asks] = [()]
             for level in levels:
                 if whole:
@@ -60,47 +58,59 @@ class Choices:
             size[position, : len(own)] = [outcomes.bytes_of(position, one) for one in own]
         return Choices(tuple(table), size)
 
+    def asks(self, picked: npt.NDArray[np.intp]) -> list[Asks]:
+        """The options (frames,) at these places."""
+        return [self.options[position][k] for position, k in enumerate(picked.tolist())]
+
 
 def choose_best(
-    outcomes: Outcomes, choices: Choices, budgets_bytes: Sequence[float], what: str
+    outcomes: Outcomes,
+    choices: Choices,
+    budgets_bytes: Sequence[float],
+    what: str,
+    also: Sequence[list[Asks]] | None = None,
 ) -> list[list[Asks]]:
-    """The best choices found for each budget, which rise; one entry a frame."""
+    """The best choices found for each budget; one entry a frame.
+
+    Args:
+        outcomes: of the material.
+        choices: there are.
+        budgets_bytes: rising.
+        what: is going on, for the person who waits.
+        also: solutions to consider, one a budget.
+    """
     nothing = np.zeros(len(outcomes), np.intp)
-    first = _true_gains(outcomes, choices, nothing, f"{what}, gains")
+    first = _true_gains(outcomes, choices, choices.asks(nothing), f"{what}, gains")
     anchor = _spend(first, choices.size_bytes, _ANCHOR_SHARE * outcomes.base_bytes())
-    second = _true_gains(outcomes, choices, anchor, f"{what}, gains again")
-    best, reached = nothing, _utility(outcomes, choices, nothing)
+    second = _true_gains(outcomes, choices, choices.asks(anchor), f"{what}, gains again")
+    best: list[Asks] = choices.asks(nothing)
+    reached = _utility(outcomes, best)
     found = []
-    for budget in budgets_bytes:
-        for gains in (first, second):
-            candidate = _spend(gains, choices.size_bytes, budget)
-            utility = _utility(outcomes, choices, candidate)
+    for number, budget in enumerate(budgets_bytes):
+        candidates = [
+            choices.asks(_spend(gains, choices.size_bytes, budget)) for gains in (first, second)
+        ]
+        candidates += [also[number]] if also is not None else []
+        for candidate in candidates:
+            utility = _utility(outcomes, candidate)
             if utility > reached:
                 best, reached = candidate, utility
-        found.append([choices.options[i][k] for i, k in enumerate(best.tolist())])
+        found.append(best)
     return found
 
 
-def _utility(outcomes: Outcomes, choices: Choices, picked: npt.NDArray[np.intp]) -> float:
-    matched = [
-        outcomes.matched(position, choices.options[position][k])
-        for position, k in enumerate(picked.tolist())
-    ]
+def _utility(outcomes: Outcomes, chosen: Sequence[Asks]) -> float:
+    matched = [outcomes.matched(position, asks) for position, asks in enumerate(chosen)]
     return outcomes.judge.figures(matched).map50_95
 
 
-def _true_gains(
-    outcomes: Outcomes, choices: Choices, around: npt.NDArray[np.intp], what: str
-) -> Array:
+def _true_gains(outcomes: Outcomes, choices: Choices, around: Sequence[Asks], what: str) -> Array:
     """Change (frames, options) of mAP when one frame departs from a solution, less asking nothing.
 
     What a frame does not have is worth minus infinity.
     """
     gains = np.full(choices.size_bytes.shape, -np.inf)
-    matched = [
-        outcomes.matched(position, choices.options[position][k])
-        for position, k in enumerate(around.tolist())
-    ]
+    matched = [outcomes.matched(position, asks) for position, asks in enumerate(around)]
     for position, options in enumerate(watched(choices.options, what)):
         own = matched[position]
         for k, asks in enumerate(options):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from replay.policies import Policy
 
 ANY_REGION = "oracle, any region"
 OWN_CROPS = "oracle, edge's crops"
+_Named = tuple[str, str, Literal["own", "baseline", "oracle"]]
+"""Name of a policy, what it is, and its kind."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class _Scale:
             ]
         return np.asarray(shares)
 
-    def draw(self, policy: tuple[str, str, str], rows: dict[float, list[Asks]]) -> _Drawn:
+    def draw(self, policy: _Named, rows: dict[float, list[Asks]]) -> _Drawn:
         """A policy's curve from its choices by budget."""
         name, about, kind = policy
         points, samples = [], {}
@@ -99,7 +102,7 @@ class _Scale:
             matched = [self.outcomes.matched(i, asks) for i, asks in enumerate(choices)]
             weights = self._weights if resampled else self._weights[:1]
             known = self._known[key] = self.outcomes.judge.samples(matched, weights)
-        return known
+        return known if resampled else known[:1]
 
     def _point(self, budget: float, choices: Sequence[Asks], samples: Array) -> Point:
         sent = sum(self.outcomes.bytes_of(i, asks) for i, asks in enumerate(choices))
@@ -134,10 +137,8 @@ def run_study(
     drawn = []
     for policy in watched(list(policies), "policies"):
         rows = choose_within(policy, outcomes, folds, shares)
-        kind = "own" if policy.own else "baseline"
-        drawn.append(
-            scale.draw((policy.name, policy.about, kind), dict(zip(shares, rows, strict=True)))
-        )
+        named: _Named = (policy.name, policy.about, "own" if policy.own else "baseline")
+        drawn.append(scale.draw(named, dict(zip(shares, rows, strict=True))))
     oracles = _oracles(scale, plan, shares)
     bundles = outcomes.answers.edge_bundle, outcomes.answers.cloud_bundle
     return Replay(
@@ -161,18 +162,28 @@ def run_study(
 
 
 def _oracles(scale: _Scale, plan: Plan, shares: Sequence[float]) -> list[_Drawn]:
-    kinds = [(ANY_REGION, "Knows the labels; may send any frame and crop at any level.", True)]
-    if plan.crops:
-        kinds.append((OWN_CROPS, "Knows the labels; may send the edge's crops alone.", False))
+    """Of any region; then, where crops take part, of the edge's crops alone."""
     levels = tuple(dict.fromkeys([*plan.levels, BASE_LEVEL]))
-    found = []
-    for name, about, whole in kinds:
-        choices = Choices.of(
-            scale.outcomes, levels, whole=whole, crops=plan.crops, what=f"{name}, sizes"
-        )
-        rows = choose_best(scale.outcomes, choices, [s * scale.base_bytes for s in shares], name)
-        found.append(scale.draw((name, about, "oracle"), dict(zip(shares, rows, strict=True))))
+    budgets = [share * scale.base_bytes for share in shares]
+    proposed = None
+    if plan.crops:
+        choices = Choices.of(scale.outcomes, levels, whole=False, crops=True)
+        proposed = choose_best(scale.outcomes, choices, budgets, OWN_CROPS)
+    choices = Choices.of(scale.outcomes, levels, whole=True, crops=plan.crops)
+    # Who may send anything may also send what the other does.
+    anywhere = choose_best(scale.outcomes, choices, budgets, ANY_REGION, also=proposed)
+    about = "Knows the labels; may send any frame and crop at any level."
+    found = [_drawn_oracle(scale, ANY_REGION, about, shares, anywhere)]
+    if proposed is not None:
+        about = "Knows the labels; may send the edge's crops alone, at any level."
+        found.append(_drawn_oracle(scale, OWN_CROPS, about, shares, proposed))
     return found
+
+
+def _drawn_oracle(
+    scale: _Scale, name: str, about: str, shares: Sequence[float], rows: Sequence[list[Asks]]
+) -> _Drawn:
+    return scale.draw((name, about, "oracle"), dict(zip(shares, rows, strict=True)))
 
 
 def _leads(scale: _Scale, drawn: Sequence[_Drawn], budgets: Sequence[float]) -> tuple[Lead, ...]:
