@@ -31,13 +31,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_node.logic.cells import small_picture
+from edge_node.logic.fuse_still import StillView, trace_still
+from edge_node.logic.novelty import FRAMES_MIN, describe_frame, fit_novelty
 from foundation.errors import ConfigError
 from foundation.escalations import Region
 from foundation.frames import Boxes, ClassIds, Detections, Scores
 from foundation.geometry import box_areas, intersection_matrix, iou_matrix
 from model_workshop.evaluation.truth import Array
 from replay.answers import Ask, inside_of
-from replay.fusing import Fused, fuse_still
 from replay.outcomes import Outcomes, watched
 from replay.planned import GAIN_FLOOR
 from replay.utility import COCO_IOUS
@@ -94,7 +96,11 @@ def qualities(found: Detections, reference: Reference) -> Array:
 
 
 def gains_of(
-    edge: Detections, members: npt.NDArray[np.intp], fused: Fused, reference: Reference
+    edge: Detections,
+    members: npt.NDArray[np.intp],
+    fused: Detections,
+    origins: npt.NDArray[np.intp],
+    reference: Reference,
 ) -> Array:
     """What a verdict changed (M,) at each of some of the edge's detections.
 
@@ -102,14 +108,14 @@ def gains_of(
     members, or the cloud added it, for the member whose centre is nearest. Without members the
     change has no place, and is returned as the only value (1,).
     """
-    before, after = qualities(edge, reference), qualities(fused.detections, reference)
+    before, after = qualities(edge, reference), qualities(fused, reference)
     if len(members) == 0:
         return np.array([after.sum() - before.sum()])
     owners = _nearest(edge.boxes, edge.boxes[members])
     owners[members] = np.arange(len(members))
-    owners_after = _nearest(fused.detections.boxes, edge.boxes[members])
-    known = fused.origins >= 0
-    owners_after[known] = owners[fused.origins[known]]
+    owners_after = _nearest(fused.boxes, edge.boxes[members])
+    known = origins >= 0
+    owners_after[known] = owners[origins[known]]
     change = np.bincount(owners_after, after, len(members))
     return np.asarray(change - np.bincount(owners, before, len(members)), np.float64)
 
@@ -184,8 +190,9 @@ def _ask_about(outcomes: Outcomes, position: int, region: Region, levels: Sequen
     gains, images = [], []
     for level in levels:
         ask = Ask((region.x1, region.y1, region.x2, region.y2), level)
-        fused = fuse_still(edge, [(region, outcomes.answers.answer(frame, ask))], frame.size)
-        gains.append(gains_of(edge, members, fused, reference))
+        view = StillView(region, outcomes.answers.answer(frame, ask))
+        fused, origins = trace_still(edge, [view], frame.size)
+        gains.append(gains_of(edge, members, fused, origins, reference))
         images.append(outcomes.answers.image(frame, ask))
     return _Unit(
         whole=(region.width, region.height) == frame.size,
@@ -215,6 +222,19 @@ def reference_of(outcomes: Outcomes, position: int) -> Reference:
     return Reference(boxes[~crowd], class_ids[~crowd], ones, boxes[crowd], class_ids[crowd])
 
 
+def ordinary_of(outcomes: Outcomes) -> dict[str, Any] | None:
+    """What ordinary frames are like, for the edge to know others by; None of too few frames."""
+    if len(outcomes) < FRAMES_MIN:
+        return None
+    features = []
+    for position in watched(range(len(outcomes)), f"describing {outcomes.material.name}"):
+        pixels = outcomes.answers.pixels(outcomes.frames[position])
+        scores = outcomes.edge[position].scores
+        seen = scores[scores >= GAIN_FLOOR]
+        features.append(describe_frame(seen, small_picture(pixels), pixels))
+    return fit_novelty(np.array(features)).model_dump(mode="json")
+
+
 def write_observations(
     path: Path, outcomes: Outcomes, levels: Sequence[str], *, crops: bool
 ) -> dict[str, Any]:
@@ -238,6 +258,7 @@ def write_observations(
         "material_digest": outcomes.material.digest,
         "score_floor": GAIN_FLOOR,
         "reference": "cloud" if outcomes.material.split is None else "labels",
+        "ordinary": ordinary_of(outcomes),
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, meta=np.array(json.dumps(meta)), **arrays)

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_node.config import CropSettings
+from edge_node.logic.fuse_still import StillView, fuse_still
 from foundation.escalations import Region
 from foundation.frames import Detections
 from foundation.geometry import crop_region
 from foundation.manifest import Thresholds
 from model_workshop.evaluation.truth import Truth, read_truth
 from replay.answers import Answers, Ask, whole_ask
-from replay.fusing import fuse_still
 from replay.material import Material
 from replay.utility import Judge, Matched
 
@@ -97,10 +97,8 @@ class Outcomes:
         key = (position, asks)
         if key not in self._matched:
             frame = self.frames[position]
-            verdicts = [(ask.place, self.answers.answer(frame, ask)) for ask in asks]
-            result = self.edge[position]
-            if verdicts:
-                result = fuse_still(result, verdicts, frame.size).detections
+            views = [StillView(ask.place, self.answers.answer(frame, ask)) for ask in asks]
+            result = fuse_still(self.edge[position], views, frame.size)
             self._matched[key] = self.judge.match(position, result)
         return self._matched[key]
 

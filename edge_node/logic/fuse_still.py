@@ -73,8 +73,22 @@ def fuse_still(
     Returns:
         Best first, ties in the order of edge before cloud.
     """
+    return trace_still(edge, views, frame_size, rules)[0]
+
+
+def trace_still(
+    edge: Detections,
+    views: Sequence[StillView],
+    frame_size: tuple[int, int],
+    rules: StillRules = RULES,
+) -> tuple[Detections, Positions]:
+    """`fuse_still`, and for each of its detections (M,) the edge's that it stands for.
+
+    Returns:
+        The detections, and positions in `edge`; -1 for what the cloud added.
+    """
     if not views:
-        return _ranked(edge)
+        return _ranked(edge, np.arange(len(edge)))
     cloud = _pooled(views, frame_size, rules)
     row, column, overlap = _same_objects(edge, cloud, rules.same_iou)
     costs = np.full((len(edge), len(cloud)), np.inf, np.float32)
@@ -88,7 +102,10 @@ def fuse_still(
     kept = edge.with_scores(
         np.where(quiet, np.float32(rules.silence) * edge.scores, edge.scores)
     ).take(left)
-    return _ranked(_joined([kept, cloud.with_scores(scores)]))
+    origins = np.full(len(cloud), -1, np.intp)
+    origins[theirs] = own
+    parts = [kept, cloud.with_scores(scores)]
+    return _ranked(_joined(parts), np.concatenate([np.flatnonzero(left), origins]))
 
 
 def _pooled(
@@ -151,5 +168,6 @@ def _joined(parts: Sequence[Detections]) -> Detections:
     )
 
 
-def _ranked(detections: Detections) -> Detections:
-    return detections.take(np.argsort(-detections.scores, kind="stable"))
+def _ranked(detections: Detections, origins: Positions) -> tuple[Detections, Positions]:
+    order = np.argsort(-detections.scores, kind="stable")
+    return detections.take(order), np.asarray(origins[order], np.intp)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_node.logic.fuse_still import StillView, trace_still
 from foundation.escalations import Region
 from foundation.frames import Detections
-from replay.fusing import fuse_still
 from replay.observe import Reference, gains_of, qualities, reference_of, write_observations
 from replay.outcomes import Outcomes
 from tests.replay.pair import LEVELS
@@ -71,10 +71,10 @@ def test_gains_share_out_the_whole_change(
     edge: Detections, verdict: Detections, there: Detections, floor: float
 ) -> None:
     """Whatever the members are, nothing is lost and nothing counts twice."""
-    fused = fuse_still(edge, [(WHOLE, verdict)], FRAME)
+    fused, origins = trace_still(edge, [StillView(WHOLE, verdict)], FRAME)
     members = np.flatnonzero(edge.scores >= floor)
-    gains = gains_of(edge, members, fused, reference(there))
-    change = qualities(fused.detections, reference(there)).sum()
+    gains = gains_of(edge, members, fused, origins, reference(there))
+    change = qualities(fused, reference(there)).sum()
     change -= qualities(edge, reference(there)).sum()
     assert gains.sum() == pytest.approx(change, abs=1e-9)
     assert len(gains) == max(1, len(members))
@@ -84,10 +84,9 @@ def test_what_is_added_counts_for_the_nearest_proposal() -> None:
     """Here the second."""
     edge = detections((10, 10, 30, 30, 0.5, 0), (120, 120, 140, 140, 0.5, 0))
     added = detections((150, 150, 170, 170, 0.9, 1))
-    fused = fuse_still(edge, [(WHOLE, added)], FRAME)
-    gains = gains_of(
-        edge, np.arange(2), fused, reference(added.with_scores(np.ones(1, np.float32)))
-    )
+    fused, origins = trace_still(edge, [StillView(WHOLE, added)], FRAME)
+    there = reference(added.with_scores(np.ones(1, np.float32)))
+    gains = gains_of(edge, np.arange(2), fused, origins, there)
     lowered = 0.25 - (0.3 * 0.5) ** 2
     assert gains == pytest.approx([lowered, lowered + 2 * 0.9 - 0.81], abs=1e-6)
 

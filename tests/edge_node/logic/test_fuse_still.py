@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_node.logic.fuse_still import RULES, StillView, fuse_still
+from edge_node.logic.fuse_still import RULES, StillView, fuse_still, trace_still
 from foundation.escalations import Region
 from foundation.frames import Detections
 
@@ -138,3 +138,21 @@ def test_order_of_views_does_not_matter_and_scores_stay_scores(
     shuffled = fuse_still(parts[0], data.draw(st.permutations(seen_by_cloud)), SIZE)
     assert sorted(rows_of(out)) == sorted(rows_of(shuffled))
     assert ((out.scores >= 0) & (out.scores <= 1)).all()
+
+
+@settings(deadline=None)
+@given(st.lists(BOXES, max_size=6), st.lists(BOXES, max_size=5, unique_by=lambda row: row[:4]))
+def test_every_detection_of_the_edge_stands_for_one_result(
+    edge: list[tuple[int, int, int, int, float, int]],
+    view: list[tuple[int, int, int, int, float, int]],
+) -> None:
+    """Nothing is lost: each is paired with one of the cloud's or stays, and the rest is added."""
+    parts = [
+        seen(*[(x, y, x + w, y + h, score, label) for x, y, w, h, score, label in rows])
+        for rows in (edge, view)
+    ]
+    result, origins = trace_still(parts[0], [StillView(REGION, parts[1])], SIZE)
+    assert sorted(origins[origins >= 0].tolist()) == list(range(len(edge)))
+    assert len(result) == len(origins)
+    classes = parts[0].class_ids[origins[origins >= 0]]
+    assert (result.class_ids[origins >= 0] == classes).all()
