@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from foundation.errors import EXIT_CONFIG, EXIT_OK
@@ -77,6 +79,11 @@ def test_what_an_operator_can_put_right_is_named(
         "is no level": command(place, "--levels", "gif3"),
         "cannot be read": command(place, "--policy", str(place / "absent.json")),
     }
+    write_material(place / "one", images=1)
+    cases["is all one group"] = command(place, material="one")
+    cases["shows no object"] = command(place, material="dark")
+    (place / "dark").mkdir()
+    cv2.imwrite(str(place / "dark" / "a.png"), np.zeros((64, 64, 3), np.uint8))
     for said, arguments in cases.items():
         assert main(arguments) == EXIT_CONFIG
         assert said in capsys.readouterr().err
