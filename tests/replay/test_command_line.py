@@ -11,6 +11,7 @@ from foundation.errors import EXIT_CONFIG, EXIT_OK
 from foundation.gains import LevelCosts, variance_gains
 from replay.__main__ import main
 from tests.replay.pair import cloud_bundle, edge_bundle, other_labels, write_material
+from tests.support.videos import moving_squares, write_video
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,18 @@ def test_material_without_labels_is_judged_by_the_cloud_and_says_so(
     printed = capsys.readouterr().out
     assert "Judged by the cloud itself" in printed
     assert "crops at random" not in printed
+
+
+def test_a_video_is_resampled_by_blocks_of_time(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Frames that follow one another are not independent."""
+    squares = ((16, "blue", 0.99), (56, "green", 0.99))
+    frames = moving_squares(48, width=120, height=96, speed_px=1, squares=squares)
+    write_video(place / "line.mp4", frames)
+    more = ("--frames-only", "--step", "4", "--block-s", "0.4")
+    assert main(command(place, *more, material="line.mp4")) == EXIT_OK
+    assert "line.mp4: 12 frames in 4 groups" in capsys.readouterr().out
 
 
 def test_observations_are_written_instead(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
