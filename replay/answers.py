@@ -1,13 +1,14 @@
 """What both models say about the material, each asked once and remembered on disk.
 
 The cache is one SQLite file. Every answer is committed as it comes, so that a run that is killed
-goes on where it was; keys name the bundles, the pixels, the region and the level, so that nothing
-is ever taken for the answer to another question.
+goes on where it was; keys name the bundles, the pixels, the region, the level and the encoders, so
+that nothing is ever taken for the answer to another question.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import sqlite3
 import sys
@@ -16,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL
 
 from cloud_escalator.logic.crops import Reporter
 from foundation.bundle import Bundle
@@ -27,7 +30,7 @@ from foundation.errors import ConfigError
 from foundation.escalations import Escalation, LabelledBoxes, Region
 from foundation.frames import Detections, Pixels
 from foundation.gains import texture_of
-from foundation.images import decode_image
+from foundation.images import AVIF_EFFORT, WEBP_EFFORT, decode_image
 from foundation.levels import Level, encode_at
 from foundation.manifest import ClassifierOutputs, ClassThresholds, Thresholds
 from foundation.wire import escalation_to_proto
@@ -289,7 +292,19 @@ def _cut(pixels: Pixels, region: Region) -> Pixels:
 
 
 def _image_key(frame: Frame, ask: Ask) -> str:
-    return f"{frame.digest}|{','.join(map(str, ask.region))}|{ask.level}"
+    return f"{frame.digest}|{','.join(map(str, ask.region))}|{ask.level}|{_ENCODERS}"
+
+
+def encoders_digest() -> str:
+    """Names how images are encoded here: the effort, and the libraries that do it.
+
+    A level says neither, and an answer to what another encoder made is another answer.
+    """
+    said = (WEBP_EFFORT, AVIF_EFFORT, PIL.__version__, cv2.__version__)
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+
+
+_ENCODERS = encoders_digest()
 
 
 def _packed(found: Detections) -> bytes:
