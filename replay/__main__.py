@@ -88,7 +88,10 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images-max", type=_positive, help="take this many frames, evenly spread")
     parser.add_argument("--step", type=_positive, default=10, help="take each STEPth video frame")
     parser.add_argument(
-        "--block-s", type=float, default=10.0, help="seconds of video that are resampled together"
+        "--block-s",
+        type=_duration,
+        default=10.0,
+        help="seconds of video that are resampled together",
     )
 
 
@@ -170,10 +173,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _levels(text: str) -> tuple[str, ...]:
     from foundation.levels import Level
 
-    levels = tuple(dict.fromkeys(str(Level.parse(part.strip())) for part in text.split(",")))
-    if not levels:
-        raise ConfigError("--levels names none", remedy=f"Write {','.join(LEVELS)}")
-    return levels
+    return tuple(dict.fromkeys(str(Level.parse(part.strip())) for part in text.split(",")))
 
 
 def _prepare(folder: Path) -> None:
@@ -202,6 +202,13 @@ def _share(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no share; give more than 0, at most 1")
+    return value
+
+
+def _duration(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} s is no duration for it; give 0 to 86400")
     return value
 
 

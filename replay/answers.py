@@ -1,22 +1,26 @@
 """What both models say about the material, each asked once and remembered on disk.
 
 The cache is one SQLite file. Every answer is committed as it comes, so that a run that is killed
-goes on where it was; keys name the bundles, the pixels, the region and the level, so that nothing
-is ever taken for the answer to another question.
+goes on where it was; keys name the bundles, the pixels, the region, the level and the encoders, so
+that nothing is ever taken for the answer to another question.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import sqlite3
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL
 
 from cloud_escalator.logic.crops import Reporter
 from foundation.bundle import Bundle
@@ -26,7 +30,7 @@ from foundation.errors import ConfigError
 from foundation.escalations import Escalation, LabelledBoxes, Region
 from foundation.frames import Detections, Pixels
 from foundation.gains import texture_of
-from foundation.images import decode_image
+from foundation.images import AVIF_EFFORT, WEBP_EFFORT, decode_image
 from foundation.levels import Level, encode_at
 from foundation.manifest import ClassifierOutputs, ClassThresholds, Thresholds
 from foundation.wire import escalation_to_proto
@@ -34,6 +38,7 @@ from model_workshop.evaluation.coco import wide_open
 from replay.material import Frame
 
 _FRAMES_HELD = 4
+_TOLD_EVERY = 50
 _GRPC_PREFIX_BYTES = 5
 _HTTP2_HEADER_BYTES = 9
 _HTTP2_FRAME_BYTES = 16_384
@@ -89,6 +94,7 @@ class Answers:
         self._clock = clock
         self._pixels: dict[str, Pixels] = {}
         self._seen: dict[str, Detections] = {}
+        self._asked = 0
         self._memory: dict[str, tuple[int, float]] = {}
         open_all = ClassThresholds(report=0, escalate_low=0, escalate_high=1)
         self._reporter = Reporter(cloud.labels, cloud.calibration, Thresholds(default=open_all))
@@ -151,8 +157,7 @@ class Answers:
         if row is not None:
             return float(row[0])
         texture = texture_of(_cut(self.pixels(frame), region))
-        with self._store:
-            self._store.execute("INSERT OR REPLACE INTO textures VALUES (?, ?)", (key, texture))
+        self._keep("INSERT OR REPLACE INTO textures VALUES (?, ?)", key, texture)
         return texture
 
     def wire_bytes(self, frame: Frame, ask: Ask, proposals: Detections) -> int:
@@ -233,10 +238,7 @@ class Answers:
         key = _image_key(frame, ask)
         if key not in self._memory:
             self._memory[key] = (len(data), encode_s)
-            with self._store:
-                self._store.execute(
-                    "INSERT OR REPLACE INTO images VALUES (?, ?, ?)", (key, len(data), encode_s)
-                )
+            self._keep("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", key, len(data), encode_s)
         return data
 
     def _detections(self, key: str, run: _Run) -> Detections:
@@ -245,14 +247,29 @@ class Answers:
         row = self._store.execute("SELECT rows FROM detections WHERE key = ?", (key,)).fetchone()
         if row is None:
             found = run()
-            with self._store:
-                self._store.execute(
-                    "INSERT OR REPLACE INTO detections VALUES (?, ?)", (key, _packed(found))
-                )
+            self._keep("INSERT OR REPLACE INTO detections VALUES (?, ?)", key, _packed(found))
+            self._asked += 1
+            if self._asked % _TOLD_EVERY == 0:
+                print(f"{self._asked} answers of the models so far", file=sys.stderr, flush=True)
         else:
             found = _unpacked(row[0])
         self._seen[key] = found
         return found
+
+    def _keep(self, statement: str, *values: object) -> None:
+        """Commits one row.
+
+        Raises:
+            ConfigError: it cannot be written, on a full disk for example.
+        """
+        try:
+            with self._store:
+                self._store.execute(statement, values)
+        except sqlite3.Error as error:
+            raise ConfigError(
+                f"The cache {self._path} cannot be written: {error}",
+                remedy="Make space and run it again: what was answered is kept",
+            ) from error
 
 
 def inside_of(found: Detections, region: Region) -> npt.NDArray[np.bool_]:
@@ -275,7 +292,19 @@ def _cut(pixels: Pixels, region: Region) -> Pixels:
 
 
 def _image_key(frame: Frame, ask: Ask) -> str:
-    return f"{frame.digest}|{','.join(map(str, ask.region))}|{ask.level}"
+    return f"{frame.digest}|{','.join(map(str, ask.region))}|{ask.level}|{_ENCODERS}"
+
+
+def encoders_digest() -> str:
+    """Names how images are encoded here: the effort, and the libraries that do it.
+
+    A level says neither, and an answer to what another encoder made is another answer.
+    """
+    said = (WEBP_EFFORT, AVIF_EFFORT, PIL.__version__, cv2.__version__)
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+
+
+_ENCODERS = encoders_digest()
 
 
 def _packed(found: Detections) -> bytes:

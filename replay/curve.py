@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foundation.errors import ConfigError
 from model_workshop.evaluation.truth import Array
 from replay.outcomes import Asks, Outcomes
 from replay.policies import Policy, Setting
@@ -38,11 +39,28 @@ class Fold:
 
 
 def folds_of(outcomes: Outcomes, calibration: Outcomes | None) -> list[Fold]:
-    """One fold with calibration material, else groups in turn."""
+    """One fold with calibration material, else groups in turn.
+
+    Raises:
+        ConfigError: both materials share frames, or there is but one group to take turns.
+    """
     everything = tuple(range(len(outcomes)))
     if calibration is not None:
+        known = {frame.digest for frame in calibration.frames}
+        if shared := sum(frame.digest in known for frame in outcomes.frames):
+            raise ConfigError(
+                f"{shared} frames of {outcomes.material.name} are in "
+                f"{calibration.material.name} too",
+                remedy="Set dials on other material than they are judged by",
+            )
         return [Fold(Part.whole(calibration), everything)]
     count = int(outcomes.groups.max()) + 1
+    if count < 2:
+        raise ConfigError(
+            f"{outcomes.material.name} is all one group, on which dials cannot be both set and "
+            "judged",
+            remedy="Give --calibration, or cut the material into groups (--group, --block-s)",
+        )
     names = outcomes.material.groups
     order = sorted(range(count), key=lambda number: jitter("fold", names[number]))
     fold_of = np.empty(count, np.intp)

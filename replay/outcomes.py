@@ -15,10 +15,13 @@ import numpy.typing as npt
 
 from edge_node.config import CropSettings
 from edge_node.logic.fuse_still import StillView, fuse_still
+from foundation.errors import ConfigError
 from foundation.escalations import Region
 from foundation.frames import Detections
 from foundation.geometry import crop_region
 from foundation.manifest import Thresholds
+from model_workshop.datasets import check_unseen
+from model_workshop.evaluation.coco import check_labels
 from model_workshop.evaluation.truth import Truth, read_truth
 from replay.answers import Answers, Ask, whole_ask
 from replay.material import Material
@@ -36,7 +39,16 @@ class Outcomes:
     """The frames of one material and what asking about them comes to."""
 
     def __init__(self, answers: Answers, material: Material, crop: CropSettings) -> None:
-        """Runs the edge on every frame; the cloud where the material has no labels."""
+        """Runs the edge on every frame; the cloud where the material has no labels.
+
+        Raises:
+            ConfigError: labels are not those of the bundles, a bundle was trained on the material,
+                or nothing is in it.
+        """
+        if material.split is not None:
+            for own in (answers.edge_bundle, answers.cloud_bundle):
+                check_labels(own, material.split)
+                check_unseen(own.info, material.split)
         self.answers, self.material, self.crop = answers, material, crop
         self.frames = material.frames
         self.edge = [answers.edge(frame) for frame in watched(self.frames, f"edge {material.name}")]
@@ -47,6 +59,11 @@ class Outcomes:
         self.truth = self._reference()
         report = _per_label(bundle.thresholds, bundle.labels, "report")
         self.judge = Judge(self.truth, self.groups.tolist(), len(bundle.labels), report)
+        if not self.judge.objects.any():
+            raise ConfigError(
+                f"{material.name} shows no object by which results could be judged",
+                remedy="Replay material with objects in it",
+            )
         self._bytes: dict[tuple[int, Ask], int] = {}
         self._matched: dict[tuple[int, Asks], Matched] = {}
         self._crops: dict[int, tuple[Region, ...]] = {}

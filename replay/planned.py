@@ -120,7 +120,7 @@ def own_policies(
     *,
     crops: bool,
 ) -> list[Policy]:
-    """Ours: with p(1 - p), and with a gain model where a file of one is given.
+    """Ours: with p(1 - p), and with a gain model where a file or the edge's bundle has one.
 
     Raises:
         ConfigError: the file is none, or was fitted for other bundles.
@@ -134,13 +134,15 @@ def own_policies(
         answers.labels,
         crops,
     )
-    if path is None:
+    model: GainModel | None = getattr(answers.edge_bundle, "policy", None)
+    origin = "the edge's bundle"
+    if path is not None:
+        model = read_model(path, answers.edge_bundle, answers.cloud_bundle)
+        origin = path.name
+    if model is None:
         return [plain]
-    model = read_model(path, answers.edge_bundle, answers.cloud_bundle)
-    learned = replace(
-        plain, name="planned, gains", about=f"Value per byte by {path.name}.", model=model
-    )
-    return [learned, plain]
+    about = f"Value per byte, with the gains of {origin}."
+    return [replace(plain, name="planned, gains", about=about, model=model), plain]
 
 
 def read_model(path: Path, edge: Bundle, cloud: Bundle) -> GainModel:

@@ -120,7 +120,9 @@ class Judge:
         for row in range(len(COCO_IOUS)):
             total += pool.weighted(row, weights, drawn, known)
         shares = drawn / self.objects[known]
-        return np.asarray((total * shares).sum(axis=1) / len(COCO_IOUS) / shares.sum(axis=1))
+        # Where nothing is drawn that could be found, nothing is found.
+        whole = np.maximum(shares.sum(axis=1), np.finfo(np.float64).tiny)
+        return np.asarray((total * shares).sum(axis=1) / len(COCO_IOUS) / whole)
 
 
 class _Pool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from foundation.clock import SystemClock
 from foundation.errors import ConfigError
 from foundation.levels import Level, encode_at
-from replay.answers import Answers, Ask, inside_of, whole_ask
+from replay.answers import Answers, Ask, encoders_digest, inside_of, whole_ask
 from replay.outcomes import Outcomes
 from tests.replay.pair import (
     cloud_bundle,
@@ -84,3 +85,15 @@ def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
     ):
         pass
     assert path.read_bytes().startswith(b"something else")
+
+
+def test_an_answer_to_what_another_encoder_made_is_another_answer(tmp_path: Path) -> None:
+    """The key names how images are encoded, which a level does not say."""
+    path = write_material(tmp_path / "val", images=1)
+    frame = read(path, tmp_path).frames[0]
+    with open_answers(tmp_path) as answers:
+        answers.image(frame, whole_ask(frame, "webp80"))
+    with sqlite3.connect(tmp_path / "answers.sqlite") as store:
+        (key,) = store.execute("SELECT key FROM images").fetchone()
+    store.close()
+    assert key.endswith(f"|webp80|{encoders_digest()}")

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from foundation.errors import EXIT_CONFIG, EXIT_OK
 from foundation.gains import LevelCosts, variance_gains
 from replay.__main__ import main
 from tests.replay.pair import cloud_bundle, edge_bundle, other_labels, write_material
+from tests.support.videos import moving_squares, write_video
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,18 @@ def test_material_without_labels_is_judged_by_the_cloud_and_says_so(
     assert "crops at random" not in printed
 
 
+def test_a_video_is_resampled_by_blocks_of_time(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Frames that follow one another are not independent."""
+    squares = ((16, "blue", 0.99), (56, "green", 0.99))
+    frames = moving_squares(48, width=120, height=96, speed_px=1, squares=squares)
+    write_video(place / "line.mp4", frames)
+    more = ("--frames-only", "--step", "4", "--block-s", "0.4")
+    assert main(command(place, *more, material="line.mp4")) == EXIT_OK
+    assert "line.mp4: 12 frames in 4 groups" in capsys.readouterr().out
+
+
 def test_observations_are_written_instead(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No study runs."""
     assert main(command(place, "--observe", str(place / "seen" / "all.npz"))) == EXIT_OK
@@ -77,6 +92,11 @@ def test_what_an_operator_can_put_right_is_named(
         "is no level": command(place, "--levels", "gif3"),
         "cannot be read": command(place, "--policy", str(place / "absent.json")),
     }
+    write_material(place / "one", images=1)
+    cases["is all one group"] = command(place, material="one")
+    cases["shows no object"] = command(place, material="dark")
+    (place / "dark").mkdir()
+    cv2.imwrite(str(place / "dark" / "a.png"), np.zeros((64, 64, 3), np.uint8))
     for said, arguments in cases.items():
         assert main(arguments) == EXIT_CONFIG
         assert said in capsys.readouterr().err

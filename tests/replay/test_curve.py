@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.curve import area, choose_within, folds_of, share_for
+from foundation.errors import ConfigError
+from replay.curve import Fold, area, choose_within, folds_of, share_for
 from replay.outcomes import Outcomes
 from replay.planned import own_policies
 from replay.policies import AllFrames, CoolingDown, Policy, Ranked, baselines
@@ -26,7 +27,7 @@ def test_every_policy_keeps_within_every_budget_on_calibration(
     """And spends more where the budget is larger."""
     part = Part.whole(unlabelled)
     for policy in policies_of(outcomes):
-        folds = folds_of(unlabelled, unlabelled)
+        folds = [Fold(part, tuple(range(len(unlabelled))))]
         rows = choose_within(policy, unlabelled, folds, SHARES)
         sent = [part.bytes_of(row) for row in rows]
         assert sent == sorted(sent), policy.name
@@ -44,6 +45,15 @@ def test_folds_never_set_a_dial_on_what_it_then_applies_to(outcomes: Outcomes) -
         applied = {int(outcomes.groups[p]) for p in fold.positions}
         assert fitted
         assert not fitted & applied
+
+
+def test_dials_are_never_set_on_the_frames_that_they_are_judged_by(
+    outcomes: Outcomes, unlabelled: Outcomes
+) -> None:
+    """Not even on one of them."""
+    assert len(folds_of(outcomes, unlabelled)) == 1
+    with pytest.raises(ConfigError, match="8 frames of val are in val too"):
+        folds_of(outcomes, outcomes)
 
 
 def test_all_frames_follow_the_hull_of_the_levels(outcomes: Outcomes) -> None:

@@ -103,6 +103,7 @@ def test_nothing_found_is_worth_nothing_and_the_truth_everything(split: Split) -
     empty = [judge.match(i, Detections.empty()) for i in range(len(split.pictures))]
     assert judge.figures(empty).map50_95 == judge.figures(empty).f1 == 0
     assert judge.samples(empty, draw_weights(9, 3, 0)).tolist() == [0] * 4
+    assert judge.samples(empty, np.zeros((2, 9))).tolist() == [0, 0]
     truth = read_truth(split)
     perfect = []
     for i in range(len(split.pictures)):
