@@ -49,12 +49,15 @@ class Curve(Settings):
 
 
 class Lead(Settings):
-    """One of our policies beside the best baseline at a budget, paired."""
+    """One of our policies beside the best baseline with the same bytes, paired."""
 
     policy: str
     budget: float
+    share: float
+    """Bytes that the policy really took at that budget. The baseline's utility is read at these,
+    straight between its points."""
     rival: str
-    """The baseline with the highest utility at that budget on this very material."""
+    """The baseline with the highest utility there, on this very material."""
     map50_95: Estimate
     """Difference of utilities."""
     recovered: Estimate
@@ -66,6 +69,8 @@ class Loss(Settings):
 
     policy: str
     budget: float
+    share: float
+    """Bytes that the policy really took at that budget; oracles are read at these."""
     proposals: float
     """Oracle of any region less oracle of the edge's crops: what the edge does not propose."""
     score: float

@@ -64,7 +64,7 @@ def render_page(replay: Replay) -> str:
         _section("Utility", frontier(curves, lambda point: point.map50_95, "mAP50-95", ends)),
         _section("By budget: gap recovered, % (bytes really sent, %)", _recovered(replay, curves)),
         _section("By budget: mAP50-95 (95 % interval), mAP50, F1", _utility(replay, curves)),
-        _section("Ours less the best baseline, paired", _leads(replay)),
+        _section("Ours less the best baseline at the same bytes, paired", _leads(replay)),
     ]
     if replay.losses:
         sections.append(_section("What is left undone, points of mAP50-95", _losses(replay)))
@@ -152,6 +152,7 @@ def _leads(replay: Replay) -> str:
             [
                 escape(lead.policy),
                 f"{100 * lead.budget:g} %",
+                f"{100 * lead.share:.1f} %",
                 escape(lead.rival),
                 f"{points(lead.recovered)} <small>({interval(lead.recovered)})</small>",
                 f"{points(lead.map50_95)} <small>({interval(lead.map50_95)})</small>",
@@ -159,8 +160,8 @@ def _leads(replay: Replay) -> str:
         )
         for lead in replay.leads
     ]
-    heads = ["policy", "budget", "best baseline", "gap recovered, points", "mAP50-95, points"]
-    return _table(heads, rows)
+    quantities = ["gap recovered, points", "mAP50-95, points"]
+    return _table(["policy", "budget", "bytes", "best baseline", *quantities], rows)
 
 
 def _losses(replay: Replay) -> str:
@@ -170,13 +171,14 @@ def _losses(replay: Replay) -> str:
             [
                 escape(loss.policy),
                 f"{100 * loss.budget:g} %",
+                f"{100 * loss.share:.1f} %",
                 f"{100 * loss.proposals:.1f}",
                 f"{100 * loss.score:.1f}",
             ],
         )
         for loss in replay.losses
     ]
-    return _table(["policy", "budget", "by proposals", "by score"], rows)
+    return _table(["policy", "budget", "bytes", "by proposals", "by score"], rows)
 
 
 def _policies(curves: Sequence[Curve]) -> str:

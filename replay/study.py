@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,10 +46,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """One policy: its choices and samples of its utility (1 + resamples,) by budget."""
+    """One policy: its curve, and its choices by budget."""
 
     curve: Curve
-    samples: dict[float, Array]
+    rows: dict[float, list[Asks]]
 
 
 class _Scale:
@@ -76,10 +77,10 @@ class _Scale:
     def draw(self, policy: _Named, rows: dict[float, list[Asks]]) -> _Drawn:
         """A policy's curve from its choices by budget."""
         name, about, kind = policy
-        points, samples = [], {}
+        points = []
         for budget, choices in sorted(rows.items()):
-            samples[budget] = self._samples(choices, resampled=budget in self._plan.budgets)
-            points.append(self._point(budget, choices, samples[budget]))
+            samples = self.samples(choices, resampled=budget in self._plan.budgets)
+            points.append(self._point(budget, choices, samples))
         shares = [point.share for point in points]
         values = [point.recovered.value for point in points]
         known = [value for value in values if value is not None]
@@ -93,9 +94,25 @@ class _Scale:
             share_for_half=share_for(shares, known, 0.5) if whole else None,
             share_for_most=share_for(shares, known, 0.9) if whole else None,
         )
-        return _Drawn(curve, samples)
+        return _Drawn(curve, rows)
 
-    def _samples(self, choices: Sequence[Asks], *, resampled: bool) -> Array:
+    def at_share(self, one: _Drawn, share: float, *, resampled: bool = False) -> Array:
+        """Samples of the utility with a share of bytes really sent, straight between points."""
+        places = sorted((point.share, point.budget) for point in one.curve.points)
+        above = bisect.bisect_left(places, (share, 0.0))
+        if above == len(places):
+            return self.samples(one.rows[places[-1][1]], resampled=resampled)
+        high = self.samples(one.rows[places[above][1]], resampled=resampled)
+        low_share, low = 0.0, self.edge[: len(high)]
+        if above > 0:
+            low_share = places[above - 1][0]
+            low = self.samples(one.rows[places[above - 1][1]], resampled=resampled)
+        span = places[above][0] - low_share
+        part = (share - low_share) / span if span > 0 else 1.0
+        return np.asarray(low + part * (high - low))
+
+    def samples(self, choices: Sequence[Asks], *, resampled: bool = True) -> Array:
+        """Of the utility of choices: the figure, and one for every resample."""
         key = tuple(choices)
         known = self._known.get(key)
         if known is None or (resampled and len(known) == 1):
@@ -157,7 +174,7 @@ def run_study(
         gap=estimate(scale.cloud - scale.edge),
         curves=tuple(one.curve for one in [*oracles, *drawn]),
         leads=_leads(scale, drawn, plan.budgets),
-        losses=_losses(oracles, drawn, plan.budgets),
+        losses=_losses(scale, oracles, drawn, plan.budgets),
     )
 
 
@@ -187,18 +204,22 @@ def _drawn_oracle(
 
 
 def _leads(scale: _Scale, drawn: Sequence[_Drawn], budgets: Sequence[float]) -> tuple[Lead, ...]:
+    """Ours beside the best baseline at the same bytes: a budget that was missed is no lead."""
     rivals = [one for one in drawn if one.curve.kind == "baseline"]
     leads = []
     for own in drawn:
         if own.curve.kind != "own":
             continue
         for budget in budgets:
-            rival = max(rivals, key=lambda one: float(one.samples[budget][0]))
-            mine, theirs = own.samples[budget], rival.samples[budget]
+            share = own.curve.at(budget).share
+            rival = max(rivals, key=lambda one: float(scale.at_share(one, share)[0]))
+            mine = scale.samples(own.rows[budget])
+            theirs = scale.at_share(rival, share, resampled=True)
             leads.append(
                 Lead(
                     policy=own.curve.name,
                     budget=budget,
+                    share=share,
                     rival=rival.curve.name,
                     map50_95=estimate(mine - theirs),
                     recovered=_finite(scale.recovered(mine) - scale.recovered(theirs)),
@@ -208,22 +229,28 @@ def _leads(scale: _Scale, drawn: Sequence[_Drawn], budgets: Sequence[float]) -> 
 
 
 def _losses(
-    oracles: Sequence[_Drawn], drawn: Sequence[_Drawn], budgets: Sequence[float]
+    scale: _Scale, oracles: Sequence[_Drawn], drawn: Sequence[_Drawn], budgets: Sequence[float]
 ) -> tuple[Loss, ...]:
+    """What both oracles reach beyond ours with the bytes that ours took."""
     if len(oracles) < 2:
         return ()
-    anywhere, proposed = oracles
-    return tuple(
-        Loss(
-            policy=own.curve.name,
-            budget=budget,
-            proposals=float(anywhere.samples[budget][0] - proposed.samples[budget][0]),
-            score=float(proposed.samples[budget][0] - own.samples[budget][0]),
-        )
-        for own in drawn
-        if own.curve.kind == "own"
-        for budget in budgets
-    )
+    losses = []
+    for own in drawn:
+        if own.curve.kind != "own":
+            continue
+        for budget in budgets:
+            point = own.curve.at(budget)
+            anywhere, proposed = (float(scale.at_share(o, point.share)[0]) for o in oracles)
+            losses.append(
+                Loss(
+                    policy=own.curve.name,
+                    budget=budget,
+                    share=point.share,
+                    proposals=anywhere - proposed,
+                    score=proposed - (point.map50_95.value or 0.0),
+                )
+            )
+    return tuple(losses)
 
 
 def _finite(samples: Array) -> Estimate:

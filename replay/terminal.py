@@ -120,13 +120,21 @@ def _short(one: Estimate) -> str:
 
 
 def _leads(replay: Replay) -> Table:
-    table = Table(title="Ours less the best baseline, paired (95 % interval)")
-    for name in ("policy", "budget", "best baseline", "gap recovered, points", "mAP50-95, points"):
+    table = Table(title="Ours less the best baseline at the same bytes, paired (95 % interval)")
+    for name in (
+        "policy",
+        "budget",
+        "bytes",
+        "best baseline",
+        "gap recovered, points",
+        "mAP50-95, points",
+    ):
         table.add_column(name, justify="left" if name in {"policy", "best baseline"} else "right")
     for lead in replay.leads:
         table.add_row(
             lead.policy,
             f"{100 * lead.budget:g} %",
+            f"{100 * lead.share:.1f} %",
             lead.rival,
             f"{points(lead.recovered)} ({interval(lead.recovered)})",
             f"{points(lead.map50_95)} ({interval(lead.map50_95)})",
@@ -136,12 +144,13 @@ def _leads(replay: Replay) -> Table:
 
 def _losses(replay: Replay) -> Table:
     table = Table(title="What is left undone, points of mAP50-95")
-    for name in ("policy", "budget", "by proposals", "by score"):
+    for name in ("policy", "budget", "bytes", "by proposals", "by score"):
         table.add_column(name, justify="left" if name == "policy" else "right")
     for loss in replay.losses:
         table.add_row(
             loss.policy,
             f"{100 * loss.budget:g} %",
+            f"{100 * loss.share:.1f} %",
             f"{100 * loss.proposals:.1f}",
             f"{100 * loss.score:.1f}",
         )

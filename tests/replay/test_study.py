@@ -9,7 +9,7 @@ import pytest
 from foundation.errors import ConfigError
 from foundation.gains import GainModel, LevelCosts, variance_gains
 from replay.curve import SHARES
-from replay.figures import Replay
+from replay.figures import Curve, Replay
 from replay.outcomes import Outcomes
 from replay.page import render_page
 from replay.planned import level_costs, own_policies, read_model
@@ -54,22 +54,28 @@ def test_the_gap_recovered_is_of_the_gap(replay: Replay) -> None:
             assert (point.map50_95.low is None) == (point.budget not in replay.budgets)
 
 
-def test_losses_and_leads_add_up(replay: Replay) -> None:
-    """What the best oracle has over a policy is lost by proposals or by the score."""
-    anywhere, crops = replay.curve(ANY_REGION), replay.curve(OWN_CROPS)
-    for loss in replay.losses:
-        assert loss.proposals >= 0
-        own = replay.curve(loss.policy).at(loss.budget).map50_95.value or 0
-        best = anywhere.at(loss.budget).map50_95.value or 0
-        assert loss.proposals + loss.score == pytest.approx(best - own, abs=1e-9)
-        assert loss.proposals == pytest.approx(
-            best - (crops.at(loss.budget).map50_95.value or 0), abs=1e-9
-        )
+def reached(replay: Replay, curve: Curve, share: float) -> float:
+    """Utility of a curve at bytes really sent, straight between points, from the edge alone on."""
+    points = {(point.share, point.map50_95.value or 0.0) for point in curve.points}
+    places = sorted({(0.0, replay.utility_edge.value or 0.0), *points})
+    return float(np.interp(share, [x for x, _ in places], [y for _, y in places]))
+
+
+def test_losses_and_leads_are_reckoned_at_the_bytes_that_a_policy_took(replay: Replay) -> None:
+    """A budget that was missed makes no lead and no loss."""
+    baselines_drawn = [curve for curve in replay.curves if curve.kind == "baseline"]
     for lead in replay.leads:
-        own = replay.curve(lead.policy).at(lead.budget).map50_95.value or 0
-        rival = replay.curve(lead.rival).at(lead.budget).map50_95.value or 0
-        assert lead.map50_95.value == pytest.approx(own - rival, abs=1e-9)
-        assert replay.curve(lead.rival).kind == "baseline"
+        own = replay.curve(lead.policy).at(lead.budget)
+        assert lead.share == own.share
+        best = max(reached(replay, curve, own.share) for curve in baselines_drawn)
+        assert reached(replay, replay.curve(lead.rival), own.share) == pytest.approx(best, abs=1e-9)
+        assert lead.map50_95.value == pytest.approx((own.map50_95.value or 0) - best, abs=1e-9)
+    for loss in replay.losses:
+        own = replay.curve(loss.policy).at(loss.budget)
+        anywhere = reached(replay, replay.curve(ANY_REGION), own.share)
+        crops = reached(replay, replay.curve(OWN_CROPS), own.share)
+        assert loss.proposals == pytest.approx(anywhere - crops, abs=1e-9)
+        assert loss.score == pytest.approx(crops - (own.map50_95.value or 0), abs=1e-9)
 
 
 def test_it_reads_back_and_is_the_same_again(
