@@ -166,10 +166,13 @@ class Answers:
         Args:
             frame: asked about.
             ask: the question.
-            proposals: what the edge is not sure of in the frame; those whole inside travel.
+            proposals: what the edge is not sure of in the frame; those whole inside a crop travel,
+                and none with a whole frame.
         """
         size, _ = self.image(frame, ask)
         inside = proposals.take(inside_of(proposals, ask.place))
+        if ask.place == _all_of(frame):
+            inside = Detections.empty()
         message = escalation_to_proto(
             Escalation(
                 id="0" * 32,

@@ -234,7 +234,9 @@ class Planner:
         values = gains @ inside.T.astype(np.float32)
         values = self._model.frame_gain(values) if whole else self._model.crop_share * values
         textures = [texture(place) for place in places]
-        size, seconds, net = self._net(values, pixels, textures, inside.sum(axis=1), prices)
+        # A whole frame is looked at wherever something is, so it carries no proposals.
+        carried = 0 if whole else inside.sum(axis=1)
+        size, seconds, net = self._net(values, pixels, textures, carried, prices)
         asks, total = [], 0.0
         for column, level in enumerate(net.argmax(axis=0).tolist()):
             if net[level, column] <= 0:

@@ -248,8 +248,11 @@ def _powered(sums: Array, power: float) -> Array:
 
 
 def _overhead(observations: Observations) -> Array:
+    """Bytes on the wire (U,) beside the image; a whole frame carries no proposals."""
     count = np.bincount(observations.unit, minlength=len(observations.unit_group))
-    return np.asarray(FRAMING_BYTES + PROPOSAL_BYTES * count, np.float64)
+    return np.asarray(
+        FRAMING_BYTES + PROPOSAL_BYTES * np.where(observations.unit_whole, 0, count), np.float64
+    )
 
 
 def _hats(scores: Array, knots: Array) -> Array:
