@@ -26,6 +26,7 @@ from edge_node.logic.policy import Decision
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reconsider import evidence_changed, overrule
 from edge_node.logic.rows import Floats
+from edge_node.logic.spending import Reservation
 from edge_node.logic.track import Tracker
 from edge_node.values import Cause, Ending, EscalationOutcome, Reason
 from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
@@ -100,7 +101,10 @@ class Round:
     def ask(self) -> None:
         """One decision becomes a question."""
         self.reconciler.ask(
-            Decision(self._scene.region, (0, 1), Reason.UNCERTAIN, 0.4, 4000),
+            Decision(
+                self._scene.region, 0, (0, 1), Reason.UNCERTAIN, 0.4, 0.4, Reservation(4000.0)
+            ),
+            level="webp80",
             escalation_id="q",
             sequence=FRAMES - 1,
             captured_at_ns=1,
