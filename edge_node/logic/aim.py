@@ -21,7 +21,9 @@ from edge_node.values import Suppression
 
 _ENCODE_BURST_S = 4.0
 _SHARE_BURST = 3.0
-_NS_PER_S = 1_000_000_000
+_TRACKS_PER_S = 10
+"""Where tracks are the time, the price is drawn anew with every tenth."""
+_NS_PER_TRACK = 1_000_000_000 // _TRACKS_PER_S
 OUTBIDS = 1e9
 """A value that outbids every price."""
 
@@ -127,26 +129,27 @@ class RateAim(BudgetAim):
 
     def __init__(self, settings: PolicySettings, budget: Budget) -> None:
         super().__init__(settings, budget)
-        self._tokens = Account(settings.ask_share, max(1.0, settings.ask_share * 20) + _SHARE_BURST)
+        burst = max(1.0, settings.ask_share * 20) + _SHARE_BURST
+        self._tokens = Account(settings.ask_share * _TRACKS_PER_S, burst)
         self._tracks = 0
 
     def prices(self, now_ns: int) -> Prices:
         """What a token costs; bytes are bounded and have no price."""
         del now_ns
-        return Prices(0.0, self._tokens.price(self._tracks * _NS_PER_S))
+        return Prices(0.0, self._tokens.price(self._tracks * _NS_PER_TRACK))
 
     def learn(self, values: Amounts, sizes: Amounts, encode_s: Amounts, now_ns: int) -> None:
         """Hears of tracks."""
         del sizes, encode_s, now_ns
         self._tracks += np.size(values)
-        self._tokens.price(self._tracks * _NS_PER_S)
+        self._tokens.price(self._tracks * _NS_PER_TRACK)
         self._tokens.pricing.demand.add(values, 1.0)
 
     def reserve(
         self, value: float, size_bytes: float, encode_s: float, now_ns: int
     ) -> Reservation | Suppression:
         """Charges a token and the budgets, or says why not."""
-        at_ns = self._tracks * _NS_PER_S
+        at_ns = self._tracks * _NS_PER_TRACK
         if value <= self._tokens.price(at_ns):
             return Suppression.PRICE
         if not self._tokens.bucket.holds(1.0, at_ns):

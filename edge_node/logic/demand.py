@@ -30,6 +30,7 @@ RECORD_LENGTH = _HEAD + 2 * BINS
 _MEMORY_WINDOWS = 10.0
 _RHYTHM_MEMORY_WINDOWS = 30.0
 _RECENT_WINDOWS = 0.5
+_SHORTEST_S = 1e-9
 _WINDOWS_TRUSTED = 3.0
 """With so many windows seen, half of their correlation is believed."""
 _UNSTEADINESS_AT_FIRST, _UNSTEADINESS_MAX = 4.0, 30.0
@@ -97,8 +98,8 @@ class Demand:
         correlation, unsteadiness = self._rhythm(squares_per_s)
         mean = float(self._units.sum()) / exposure_s
         scale = 1.0
-        if mean > 0.0 and record[_RECENT_S] > 0.0:
-            recent = float(record[_RECENT_UNITS] / record[_RECENT_S])
+        if mean > 0.0:
+            recent = float(record[_RECENT_UNITS]) / max(float(record[_RECENT_S]), _SHORTEST_S)
             scale += correlation * (recent / mean - 1.0)
         return (
             self._units * (scale / exposure_s),
