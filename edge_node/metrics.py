@@ -216,6 +216,27 @@ class EdgeMetrics:
             resource: prices.labels(camera=camera, resource=resource)
             for resource in ("byte", "request", "encode_second")
         }
+        self.moments = Gauge(
+            "edge_moments", "Crops held of tracks' best moments.", ["camera"], registry=registry
+        ).labels(camera=camera)
+        self.moments_refused = Counter(
+            "edge_moments_refused",
+            "How often a track's moment was not held because as many were as may be.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        events = Counter(
+            "edge_node_budget_events",
+            "What happened to the budget that the cameras of this machine share.",
+            ["camera", "event"],
+            registry=registry,
+        )
+        self.node_budget_events = {
+            event: events.labels(camera=camera, event=event.value) for event in NodeEvent
+        }
+        self._register_lookout(registry, camera)
+
+    def _register_lookout(self, registry: CollectorRegistry, camera: str) -> None:
         refused = Counter(
             "edge_sights_refused",
             "How often a place without a detection was not asked about, by why it might have been "
@@ -238,24 +259,6 @@ class EdgeMetrics:
         )
         self.background_abstentions = {
             cause: abstentions.labels(camera=camera, cause=cause) for cause in ABSTENTIONS
-        }
-        self.moments = Gauge(
-            "edge_moments", "Crops held of tracks' best moments.", ["camera"], registry=registry
-        ).labels(camera=camera)
-        self.moments_refused = Counter(
-            "edge_moments_refused",
-            "How often a track's moment was not held because as many were as may be.",
-            ["camera"],
-            registry=registry,
-        ).labels(camera=camera)
-        events = Counter(
-            "edge_node_budget_events",
-            "What happened to the budget that the cameras of this machine share.",
-            ["camera", "event"],
-            registry=registry,
-        )
-        self.node_budget_events = {
-            event: events.labels(camera=camera, event=event.value) for event in NodeEvent
         }
         self.novel = Gauge(
             "edge_novel",
