@@ -12,6 +12,7 @@ import math
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from edge_node.values import (
+    REFUSALS,
     AuditLoss,
     Cause,
     Effect,
@@ -27,15 +28,6 @@ from edge_node.values import (
 
 AUDIT_STRATA = ("reported", "dismissed", "empty")
 SIGHTS = (Reason.GAP, Reason.BACKGROUND, Reason.NOVELTY)
-REFUSALS = (
-    Suppression.PENDING,
-    Suppression.PRICE,
-    Suppression.BUDGET_REQUESTS,
-    Suppression.BUDGET_BYTES,
-    Suppression.BUDGET_CONTENDED,
-    Suppression.BUDGET_UNUSABLE,
-    Suppression.ENCODER_BUSY,
-)
 ABSTENTIONS = ("learning", "moving", "everything_changed")
 STAGES = ("wait", "detect", "track", "publish", "decide", "write", "encode")
 
@@ -216,6 +208,10 @@ class EdgeMetrics:
             resource: prices.labels(camera=camera, resource=resource)
             for resource in ("byte", "request", "encode_second")
         }
+        self._register_stores(registry, camera)
+        self._register_lookout(registry, camera)
+
+    def _register_stores(self, registry: CollectorRegistry, camera: str) -> None:
         self.moments = Gauge(
             "edge_moments", "Crops held of tracks' best moments.", ["camera"], registry=registry
         ).labels(camera=camera)
@@ -234,7 +230,6 @@ class EdgeMetrics:
         self.node_budget_events = {
             event: events.labels(camera=camera, event=event.value) for event in NodeEvent
         }
-        self._register_lookout(registry, camera)
 
     def _register_lookout(self, registry: CollectorRegistry, camera: str) -> None:
         refused = Counter(
@@ -249,7 +244,7 @@ class EdgeMetrics:
                 camera=camera, reason=reason.value, cause=cause.name.lower()
             )
             for reason in SIGHTS
-            for cause in REFUSALS
+            for cause in (*REFUSALS, Suppression.PENDING)
         }
         abstentions = Counter(
             "edge_background_abstentions",

@@ -146,6 +146,17 @@ class Suppression(enum.IntEnum):
     """Of a place: the track there has just been asked about for another reason."""
 
 
+REFUSALS = (
+    Suppression.PRICE,
+    Suppression.BUDGET_REQUESTS,
+    Suppression.BUDGET_BYTES,
+    Suppression.BUDGET_CONTENDED,
+    Suppression.BUDGET_UNUSABLE,
+    Suppression.ENCODER_BUSY,
+)
+"""What an aim says to an offer that may be made again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One track as it was when a crop around it was cut.

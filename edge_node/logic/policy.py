@@ -40,7 +40,7 @@ from edge_node.logic.rows import (
 )
 from edge_node.logic.spending import Reservation
 from edge_node.logic.worth import Worth
-from edge_node.values import Reason, Suppression
+from edge_node.values import REFUSALS, Reason, Suppression
 from foundation.escalations import Region
 from foundation.frames import Pixels, Scores
 from foundation.gains import GainModel, texture_of
@@ -48,10 +48,17 @@ from foundation.geometry import box_areas
 
 _LOOKS_MAX = 2
 """Tracks of one frame whose sharpness is measured."""
+_OFFER_AGAIN_S = 0.1
+"""What was refused is offered again after this: prices and buckets move no faster."""
 _LOOKUPS_MAX = 8
 """Tracks of one frame that are looked up in the lottery; the others have their turn later."""
 _STALE = 0.7
 """A track whose present moment is worse than this share of its best is asked about with that."""
+
+
+NS_PER_S = 1_000_000_000
+
+_REFUSED = np.array([cause in REFUSALS for cause in Suppression], np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +170,7 @@ class Policy:
         self._worth = worth
         self._low, self._high, self._report = limits
         self._foresees = foresees
+        self._offered_at_ns = 0
         self.suppressed: dict[Suppression, int] = {}
         self.moments = Moments()
 
@@ -182,13 +190,16 @@ class Policy:
         part = rows[at]
         cut = touches_border(part, *view.size) | (part["coasted"] > 0)
         age = view.sequence - part["first_sequence"] + 1
-        ready = (age >= settings.min_track_frames) | cut
-        ready |= about_to_leave(part, settings.leaving_frames, *view.size)
+        leaving = cut | about_to_leave(part, settings.leaving_frames, *view.size)
+        ready = (age >= settings.min_track_frames) | leaving
         wanted = self._wanted(part)
         cooling = cooling_down(part, settings.cooldown_s, view.now_ns)
         self._note(rows, at[ready & ~wanted], self._aim.unwanted)
         self._note(rows, at[ready & wanted & cooling], Suppression.COOLDOWN)
-        hopeful = (wanted | self._may_be_drawn(rows, at, ~wanted)).nonzero()[0]
+        hopeful = wanted | self._may_be_drawn(rows, at, ~wanted)
+        if not self._offers_again(view.now_ns):
+            hopeful &= leaving | ~_REFUSED[part["suppression"]]
+        hopeful = hopeful.nonzero()[0]
         if hopeful.size == 0:
             return []
         at, part, cut, wanted = at[hopeful], part[hopeful], cut[hopeful], wanted[hopeful]
@@ -245,6 +256,13 @@ class Policy:
         ask = self.planner.choose(moment.region, self._model.retention, FREE, texture)
         answer = self._aim.reserve(OUTBIDS, ask.size_bytes, ask.encode_s, now_ns)
         return answer if isinstance(answer, Suppression) else (ask, answer)
+
+    def _offers_again(self, now_ns: int) -> bool:
+        """Whether it is time to offer anew what was refused: not with every frame."""
+        waits = 0 <= now_ns - self._offered_at_ns < _OFFER_AGAIN_S * NS_PER_S
+        if not waits:
+            self._offered_at_ns = now_ns
+        return not waits
 
     def _gains(self, rows: Rows, scores: Scores) -> Floats:
         """Expected gain (L, N) of an answer about each track, class costs left aside."""

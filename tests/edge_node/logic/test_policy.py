@@ -131,7 +131,8 @@ def test_bytes_are_reserved_and_settled() -> None:
     predicted = first[0].reservation.size_bytes
     asking.settle(first[0].reservation, 700)
     asking.learn_size(first[0].level, predicted, 700)
-    second = consider(asking, rows, 11)
+    assert consider(asking, rows, 11) == [], "what was refused rests for a moment"
+    second = consider(asking, rows, 12, now_ns=NOW_NS + 100_000_000)
     assert len(second) == 1
     assert second[0].reservation.size_bytes < predicted
 
