@@ -3,7 +3,7 @@
     python -m benchmarks.decide [--rounds N] [--json FILE]
 
 Fifty tracks, in two scenes of the policy side by side: as most frames are, where most tracks have
-been answered or are out of the band and five are refused by the budget frame after frame; and the
+been answered or are out of the band and five are worth less than a byte costs; and the
 worst, where all fifty may be asked about for the first time and eight are. Fusion beside it: a crop
 as most are, with a handful of tracks, and a crop of the whole scene with every track in it. The
 lookout and the audit are listed apart. Times are CPU time of the one thread, in milliseconds, so
@@ -32,7 +32,7 @@ from edge_node.config import (
     PolicySettings,
     TrackSettings,
 )
-from edge_node.logic.aim import BudgetAim
+from edge_node.logic.aim import OUTBIDS, BudgetAim
 from edge_node.logic.audit import AuditSampler
 from edge_node.logic.lookout import Lookout
 from edge_node.logic.plan import Planner
@@ -161,7 +161,13 @@ class Crowd:
             self.tracker.rows["cloud_label"][answered] = 0
         settings = PolicySettings(encode_share=16.0)
         gains = variance_gains([LevelCosts(level=level) for level in LEVELS])
-        limits = Limits(1e9, 1e9, 1e3, 1e3) if ample else Limits(64e3, 256e3, 1e-6, 1.0)
+        limits = Limits(1e9, 1e9, 1e3, 1e3) if ample else Limits(1e3, 64e3, 1e3, 1e3)
+        aim = BudgetAim(settings, Ledger(limits))
+        if not ample:
+            dear = np.full(400, 50.0)
+            aim.learn(dear, np.full(400, 4e3), np.full(400, 0.002), FRAMES * NS_PER_FRAME)
+            while isinstance(aim.reserve(OUTBIDS, 4e3, 0.002, FRAMES * NS_PER_FRAME), Reservation):
+                pass
         self._sampler = AuditSampler(
             audits_per_h=60.0, window_s=86_400.0, place_side_px=192, seed="s", camera="cam"
         )
@@ -169,7 +175,7 @@ class Crowd:
             settings,
             gains,
             Planner(gains, CropSettings()),
-            BudgetAim(settings, Ledger(limits)),
+            aim,
             Worth(settings, np.ones(len(LABELS), np.float32)),
             (
                 self._low,

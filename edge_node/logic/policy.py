@@ -41,6 +41,7 @@ from edge_node.logic.rows import (
 from edge_node.logic.spending import Reservation
 from edge_node.logic.worth import Worth
 from edge_node.values import REFUSALS, Reason, Suppression
+from foundation.clock import NS_PER_S
 from foundation.escalations import Region
 from foundation.frames import Pixels, Scores
 from foundation.gains import GainModel, texture_of
@@ -55,8 +56,6 @@ _LOOKUPS_MAX = 8
 _STALE = 0.7
 """A track whose present moment is worse than this share of its best is asked about with that."""
 
-
-NS_PER_S = 1_000_000_000
 
 _REFUSED = np.array([cause in REFUSALS for cause in Suppression], np.bool_)
 
@@ -121,6 +120,7 @@ class _Offers:
     Attributes:
         rows: The track table.
         at: Positions (N,) in it.
+        leaving: (N,) which are about to leave.
         riders: (N,) which may lie in a crop of the present frame.
         now: (N,) which may be asked about with the present frame.
         of_moment: (N,) which may be asked about with what was held.
@@ -128,6 +128,7 @@ class _Offers:
 
     rows: Rows
     at: Positions
+    leaving: Mask
     riders: Mask
     now: Mask
     of_moment: Mask
@@ -196,20 +197,23 @@ class Policy:
         cooling = cooling_down(part, settings.cooldown_s, view.now_ns)
         self._note(rows, at[ready & ~wanted], self._aim.unwanted)
         self._note(rows, at[ready & wanted & cooling], Suppression.COOLDOWN)
-        hopeful = wanted | self._may_be_drawn(rows, at, ~wanted)
+        looked_at = wanted | self._may_be_drawn(rows, at, ~wanted)
         if not self._offers_again(view.now_ns):
-            hopeful &= leaving | ~_REFUSED[part["suppression"]]
-        hopeful = hopeful.nonzero()[0]
+            looked_at &= leaving | ~_REFUSED[part["suppression"]]
+        hopeful = np.flatnonzero(looked_at)
         if hopeful.size == 0:
             return []
         at, part, cut, wanted = at[hopeful], part[hopeful], cut[hopeful], wanted[hopeful]
         open_ = wanted & (ready & ~cooling)[hopeful]
-        gains = self._gains(part, scores[at])
-        merit = self._hold(rows, at, view, ~cut, gains.max(axis=0))
+        gains = self._model.gains_of(scores[at], np.sqrt(box_areas(observed_boxes(part))))
+        # What is offered for the first time is asked about now, or held from the next frame on.
+        known = part["offered"] | ~open_ | (part["held_merit"] > 0)
+        merit = self._hold(rows, at, view, ~cut & known, gains.max(axis=0))
         held = rows["held_merit"][at]
         stale = (held > 0) & (cut | (merit < _STALE * held))
         self._note(rows, at[open_ & cut & ~stale], Suppression.CUT_BY_FRAME)
-        offered = _Offers(rows, at, wanted & ~cut, open_ & ~cut & ~stale, open_ & stale)
+        leaves = leaving[hopeful]
+        offered = _Offers(rows, at, leaves, wanted & ~cut, open_ & ~cut & ~stale, open_ & stale)
         if not (offered.now | offered.of_moment).any():
             return []
         values = np.maximum(gains * self._worth.of(part, *view.size), self._aim.least)
@@ -227,10 +231,6 @@ class Policy:
     def settle(self, reservation: Reservation, size_bytes: float) -> None:
         """Learns the size on the wire of what was reserved; 0 when it is never sent."""
         self._aim.settle(reservation, size_bytes)
-
-    def learn_size(self, level: int, predicted: float, size_bytes: float) -> None:
-        """Hears what a crop at a level came to, and what had been predicted."""
-        self.planner.learn_size(level, predicted, size_bytes)
 
     def pay(
         self, region: Region, value: float, view: View, *, by_lot: bool = False
@@ -263,10 +263,6 @@ class Policy:
         if not waits:
             self._offered_at_ns = now_ns
         return not waits
-
-    def _gains(self, rows: Rows, scores: Scores) -> Floats:
-        """Expected gain (L, N) of an answer about each track, class costs left aside."""
-        return self._model.gains_of(scores, np.sqrt(box_areas(observed_boxes(rows))))
 
     def _in_band(self, rows: Rows) -> Mask:
         label = rows["edge_label"]
@@ -350,7 +346,8 @@ class Policy:
             members = np.concatenate([anchors[:1], others])
             refused[anchors] = False
             gain = float(gains[ask.level, members].sum())
-            yield from self._pay(rows, at[members], at[anchors], ask, gain, view, None)
+            reason = Reason.LEAVING if offers.leaving[members[0]] else Reason.UNCERTAIN
+            yield from self._pay(rows, (at[members], at[anchors]), ask, gain, reason, view)
         for position in np.flatnonzero(offers.of_moment & ~rows["pending"][at]).tolist():
             moment = self.moments.of(int(rows["track_id"][at[position]]))
             if moment is None:
@@ -360,31 +357,28 @@ class Policy:
             alone = at[position : position + 1]
             refused[position] = False
             gain = float(gains[ask.level, position])
-            yield from self._pay(rows, alone, alone, ask, gain, view, moment)
+            yield from self._pay(rows, (alone, alone), ask, gain, Reason.LEAVING, view, moment)
         refused &= (offers.now | offers.of_moment) & ~rows["pending"][at]
         self._note(rows, at[refused], Suppression.PRICE)
 
     def _pay(
         self,
         rows: Rows,
-        members: Positions,
-        anchors: Positions,
+        tracks: tuple[Positions, Positions],
         ask: Ask,
         gain: float,
+        reason: Reason,
         view: View,
-        moment: Moment | None,
+        moment: Moment | None = None,
     ) -> Iterator[Decision]:
-        """Pays for one crop; what could not be paid is noted of those that it was for."""
+        """Pays for one crop that is to decide about tracks, and is made because of some of them."""
+        members, anchors = tracks
         answer = self._aim.reserve(ask.value, ask.size_bytes, ask.encode_s, view.now_ns)
         if isinstance(answer, Suppression):
             self._note(rows, anchors, answer)
             return
-        first = rows[members[:1]]
-        reason = Reason.UNCERTAIN
-        if first["answered"][0]:
+        if rows["answered"][members[0]]:
             reason = Reason.CHANGED
-        elif moment is not None or self._leaves(first, view):
-            reason = Reason.LEAVING
         rows["pending"][members] = True
         rows["asked_at_ns"][members] = view.now_ns
         rows["held_merit"][members] = 0
@@ -392,9 +386,6 @@ class Policy:
             self.moments.forget(track_id)
         asked = tuple(members.tolist())
         yield Decision(ask.region, ask.level, asked, reason, ask.value, gain, answer, moment)
-
-    def _leaves(self, row: Rows, view: View) -> bool:
-        return bool(about_to_leave(row, self._settings.leaving_frames, *view.size)[0])
 
     def _note(self, rows: Rows, at: Positions, cause: Suppression) -> None:
         """Counts the tracks at these positions for which this cause is new."""

@@ -156,7 +156,9 @@ class Asking:
             return
         size = news.size_bytes + FRAMING_BYTES + PROPOSAL_BYTES * len(_asked(question))
         self._policy.settle(reservation, size)
-        self._policy.learn_size(self._level_index[question.level], reservation.size_bytes, size)
+        self._policy.planner.learn_size(
+            self._level_index[question.level], reservation.size_bytes, size
+        )
         self._metrics.escalation_bytes.inc(size)
 
     def hear_accepted(self, news: Accepted) -> None:

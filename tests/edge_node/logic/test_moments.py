@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge_node.logic.moments import Moments, moment_of, sharpness_of
 from foundation.escalations import Region
+from foundation.frames import Pixels
 from tests.edge_node.logic.scene import NOW_NS, rows_of
 
 REGION = Region(580, 380, 644, 444)
@@ -54,13 +55,17 @@ def test_no_more_is_held_than_may_be(steps: list[tuple[int, bool]]) -> None:
     assert moments.refused == refused
 
 
+def blurred(pixels: Pixels, side: int) -> Pixels:
+    """The mean over squares of this side."""
+    return np.asarray(cv2.blur(pixels, (side, side)), np.uint8)
+
+
 def test_blur_is_less_sharp() -> None:
     """The more, the less; a flat place has none, and neither has a box outside."""
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8)
     box = np.array([40, 40, 160, 160], np.float32)
     sharp, soft, softer = (
-        sharpness_of(picture, box)
-        for picture in (noise, cv2.blur(noise, (3, 3)), cv2.blur(noise, (9, 9)))
+        sharpness_of(picture, box) for picture in (noise, blurred(noise, 3), blurred(noise, 9))
     )
     assert sharp > soft > softer > 0
     assert sharpness_of(np.full_like(noise, 90), box) == 0
