@@ -26,7 +26,7 @@ from benchmarks.kept import WORK, KeptFrame, KeptLine, KeptTrack, play
 from edge_node.config import CropSettings
 from edge_node.logic.audit import AuditSampler
 from edge_node.logic.audit_estimate import AuditEstimate, Draw, RateEstimate, Stratum
-from edge_node.logic.fuse import Finding
+from edge_node.logic.fuse import Finding, Standing
 from edge_node.values import Effect
 from foundation.errors import EXIT_OK
 from foundation.escalations import Region
@@ -41,15 +41,16 @@ BUSY = 3.0
 LOST_SHARE = 0.2
 FIGURES = (*(stratum.value for stratum in Stratum), "misses", "overall")
 IDS_PER_LINE = 1_000_000
+_STANDING = Standing(True, True, 0, 1.0, 0, 1.0, "")
 WRONG = {
-    Stratum.REPORTED: Finding(Effect.REFUTED, 0, -1),
-    Stratum.DISMISSED: Finding(Effect.CONFIRMED, 0, 0),
-    Stratum.EMPTY: Finding(Effect.ADDED, -1, 0),
+    Stratum.REPORTED: Finding(Effect.REFUTED, 0, -1, _STANDING),
+    Stratum.DISMISSED: Finding(Effect.CONFIRMED, 0, 0, _STANDING),
+    Stratum.EMPTY: Finding(Effect.ADDED, -1, 0, _STANDING),
 }
 RIGHT: dict[Stratum, Finding] = {
-    Stratum.REPORTED: Finding(Effect.CONFIRMED, 0, 0),
-    Stratum.DISMISSED: Finding(Effect.REFUTED, 0, -1),
-    Stratum.EMPTY: Finding(Effect.CONFIRMED, 0, 0),
+    Stratum.REPORTED: Finding(Effect.CONFIRMED, 0, 0, _STANDING),
+    Stratum.DISMISSED: Finding(Effect.REFUTED, 0, -1, _STANDING),
+    Stratum.EMPTY: Finding(Effect.CONFIRMED, 0, 0, _STANDING),
 }
 Array = npt.NDArray[np.float64]
 

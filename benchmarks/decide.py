@@ -1,11 +1,14 @@
-"""What fusing a verdict costs the frame lane, and what watching the opinions costs a frame.
+"""What deciding costs the frame lane, and what fusing a verdict costs it.
 
     python -m benchmarks.decide [--rounds N] [--json FILE]
 
-Two scenes side by side, in turns: a crop as most are, with a handful of tracks, and a crop of
-the whole scene with every track in it. Each round builds the scene anew, asks, and fuses. Times are
-CPU time of the one thread, in milliseconds, so that other work on the machine does not count as
-ours; the share of the frame lane's wall-clock time is larger where that waits for a processor.
+Fifty tracks, in two scenes of the policy side by side: as most frames are, where most tracks have
+been answered or are out of the band and five are worth less than a byte costs; and the
+worst, where all fifty may be asked about for the first time and eight are. Fusion beside it: a crop
+as most are, with a handful of tracks, and a crop of the whole scene with every track in it. The
+lookout and the audit are listed apart. Times are CPU time of the one thread, in milliseconds, so
+that other work on the machine does not count as ours; the share of the frame lane's wall-clock time
+is larger where that waits for a processor.
 """
 
 from __future__ import annotations
@@ -16,25 +19,43 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_node.config import FusionSettings, TrackSettings
-from edge_node.logic.policy import Decision
+from edge_node.config import (
+    CropSettings,
+    FusionSettings,
+    MissedSettings,
+    PolicySettings,
+    TrackSettings,
+)
+from edge_node.logic.aim import OUTBIDS, BudgetAim
+from edge_node.logic.audit import AuditSampler
+from edge_node.logic.lookout import Lookout
+from edge_node.logic.plan import Planner
+from edge_node.logic.policy import Decision, Policy, View
 from edge_node.logic.reconcile import Reconciler
-from edge_node.logic.reconsider import evidence_changed, overrule
-from edge_node.logic.rows import Floats
+from edge_node.logic.reconsider import overrule
+from edge_node.logic.rows import Floats, observed_boxes
+from edge_node.logic.spending import Ledger, Limits, Reservation
 from edge_node.logic.track import Tracker
+from edge_node.logic.worth import Worth
 from edge_node.values import Cause, Ending, EscalationOutcome, Reason
 from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
 from foundation.frames import Detections
+from foundation.gains import LevelCosts, variance_gains
 
 WIDTH, HEIGHT = 1280, 960
 LABELS = ("missing hole", "mouse bite", "open", "short", "spur", "spurious copper")
 FRAMES = 6
 WARMUP_ROUNDS = 20
+TRACKS, OPEN, ANSWERED = 50, 5, 30
+LEVELS = ("webp80", "webp50", "avif45", "avif45@0.5")
+NS_PER_FRAME = 33_333_333
+PIXELS = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +121,10 @@ class Round:
     def ask(self) -> None:
         """One decision becomes a question."""
         self.reconciler.ask(
-            Decision(self._scene.region, (0, 1), Reason.UNCERTAIN, 0.4, 4000),
+            Decision(
+                self._scene.region, 0, (0, 1), Reason.UNCERTAIN, 0.4, 0.4, Reservation(4000.0)
+            ),
+            level="webp80",
             escalation_id="q",
             sequence=FRAMES - 1,
             captured_at_ns=1,
@@ -113,43 +137,131 @@ class Round:
         verdict = Verdict("q", Answer(self._answer), "digest")
         self.reconciler.end(Ending("q", EscalationOutcome.ANSWERED, Cause.NONE, 1, verdict))
 
-    def watch(self) -> None:
-        """What every frame costs: doubt about what stands."""
-        overrule(self.tracker.rows)
-        evidence_changed(self.tracker.rows)
+
+class Crowd:
+    """Fifty tracks in a frame, and everything that decides about them."""
+
+    def __init__(self, scene: str, number: int) -> None:
+        rng = np.random.default_rng(number)
+        boxes = boxes_at(grid(TRACKS, Region(0, 0, WIDTH, HEIGHT), rng), 14)
+        ids = rng.integers(0, len(LABELS), TRACKS).astype(np.int32)
+        scores = rng.uniform(0.3, 0.7, TRACKS).astype(np.float32)
+        ample = scene == "worst"
+        if not ample:
+            scores[OPEN:] = 0.95
+        found = Detections(boxes, scores, ids)
+        self._low = np.full(len(LABELS), 0.2, np.float32)
+        self.tracker = Tracker(TrackSettings(), self._low)
+        for sequence in range(FRAMES):
+            self.tracker.advance(sequence)
+            self.tracker.observe(found)
+        answered = np.arange(OPEN, OPEN + ANSWERED)
+        if not ample:
+            self.tracker.rows["answered"][answered] = True
+            self.tracker.rows["cloud_label"][answered] = 0
+        settings = PolicySettings(encode_share=16.0)
+        gains = variance_gains([LevelCosts(level=level) for level in LEVELS])
+        limits = Limits(1e9, 1e9, 1e3, 1e3) if ample else Limits(1e3, 64e3, 1e3, 1e3)
+        aim = BudgetAim(settings, Ledger(limits))
+        if not ample:
+            dear = np.full(400, 50.0)
+            aim.learn(dear, np.full(400, 4e3), np.full(400, 0.002), FRAMES * NS_PER_FRAME)
+            while isinstance(aim.reserve(OUTBIDS, 4e3, 0.002, FRAMES * NS_PER_FRAME), Reservation):
+                pass
+        self._sampler = AuditSampler(
+            audits_per_h=60.0, window_s=86_400.0, place_side_px=192, seed="s", camera="cam"
+        )
+        self._policy = Policy(
+            settings,
+            gains,
+            Planner(gains, CropSettings()),
+            aim,
+            Worth(settings, np.ones(len(LABELS), np.float32)),
+            (
+                self._low,
+                np.full(len(LABELS), 0.8, np.float32),
+                np.full(len(LABELS), 0.5, np.float32),
+            ),
+            self._sampler.foresees,
+        )
+        self._lookout = Lookout(MissedSettings(), CropSettings(), self._low, None)
+        self._sequence = FRAMES
+        self._scores = scores
+
+    def decide(self) -> None:
+        """The policy over one frame, and the doubt about what stands."""
+        self._sequence += 1
+        now_ns = self._sequence * NS_PER_FRAME
+        rows = self.tracker.rows
+        overrule(rows)
+        self._policy.consider(rows, View(self._sequence, now_ns, now_ns, PIXELS), rows["score"])
+
+    def look(self) -> None:
+        """The lookout over one frame; every fourth is looked at closely."""
+        rows = self.tracker.rows
+        list(self._lookout.look(rows, PIXELS, self._scores, scene_moves=False))
+
+    def audit(self) -> None:
+        """The lottery of one frame: its empty place."""
+        now_ns = self._sequence * NS_PER_FRAME
+        boxes = observed_boxes(self.tracker.rows)
+        place = self._sampler.empty_place(self._sequence, boxes, WIDTH, HEIGHT)
+        if place is not None:
+            self._sampler.draw_place(self._sequence, place, now_ns)
 
 
-PARTS: dict[str, Callable[[Round], None]] = {
+FUSION: dict[str, Callable[[Round], None]] = {
     "ask, per escalation": Round.ask,
     "fuse, per verdict": Round.fuse,
-    "watch, per frame": Round.watch,
 }
+FRAME: dict[str, Callable[[Crowd], None]] = {
+    "policy, per frame": Crowd.decide,
+    "lookout, per frame": Crowd.look,
+    "audit, per frame": Crowd.audit,
+}
+Figures = dict[str, dict[str, dict[str, float]]]
 
 
-def measure(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+class Stopwatch:
+    """Adds up what pieces of work take, by scene and part."""
+
+    def __init__(self) -> None:
+        self._spent: dict[tuple[str, str], list[float]] = {}
+
+    def time(self, scene: str, part: str, work: Callable[[], None], *, counts: bool) -> None:
+        """Does a piece of work; while warming up it does not count."""
+        started_ns = time.thread_time_ns()
+        work()
+        taken_ms = (time.thread_time_ns() - started_ns) / 1e6
+        if counts:
+            self._spent.setdefault((scene, part), []).append(taken_ms)
+
+    def figures(self) -> Figures:
+        """Milliseconds by scene, part and quantile."""
+        found: Figures = {}
+        for (scene, part), taken in self._spent.items():
+            least, p50, p99 = np.percentile(taken, [0, 50, 99]).round(4).tolist()
+            found.setdefault(scene, {})[part] = {"least": least, "p50": p50, "p99": p99}
+        return found
+
+
+def measure(rounds: int) -> Figures:
     """Milliseconds of CPU time by scene, part and quantile."""
-    spent: dict[tuple[str, str], list[float]] = {}
+    watch = Stopwatch()
+    usual = Crowd("usual", 0)
     gc.disable()
     for number in range(WARMUP_ROUNDS + rounds):
+        counts = number >= WARMUP_ROUNDS
         for scene in SCENES:
             one = Round(scene, number)
-            for part, work in PARTS.items():
-                started_s = time.thread_time()
-                work(one)
-                taken_s = time.thread_time() - started_s
-                if number >= WARMUP_ROUNDS:
-                    spent.setdefault((scene.name, part), []).append(1e3 * taken_s)
+            for part, fuse in FUSION.items():
+                watch.time(scene.name, part, partial(fuse, one), counts=counts)
+        for name, crowd in (("usual frame", usual), ("worst frame", Crowd("worst", number))):
+            for part, decide in FRAME.items():
+                watch.time(name, part, partial(decide, crowd), counts=counts)
         gc.collect(0)
     gc.enable()
-    return {
-        scene.name: {part: quantiles(spent[scene.name, part]) for part in PARTS} for scene in SCENES
-    }
-
-
-def quantiles(milliseconds: list[float]) -> dict[str, float]:
-    """The median and the 99th percentile."""
-    p50, p99 = np.percentile(milliseconds, [50, 99])
-    return {"p50": round(float(p50), 4), "p99": round(float(p99), 4)}
+    return watch.figures()
 
 
 def main() -> None:
@@ -159,11 +271,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     arguments = parser.parse_args()
     figures = measure(arguments.rounds)
-    print(f"{'':<22}" + "".join(f"{scene.name:>26}" for scene in SCENES))
-    print(f"{'CPU ms':<22}" + f"{'p50':>13}{'p99':>13}" * len(SCENES))
-    for part in PARTS:
-        cells = (figures[scene.name][part] for scene in SCENES)
-        print(f"{part:<22}" + "".join(f"{c['p50']:>13.3f}{c['p99']:>13.3f}" for c in cells))
+    print(f"{'CPU ms':<36}{'least':>10}{'p50':>10}{'p99':>10}")
+    for scene, parts in figures.items():
+        for part, cell in parts.items():
+            quantiles = "".join(f"{cell[name]:>10.3f}" for name in ("least", "p50", "p99"))
+            print(f"{scene + ': ' + part:<36}{quantiles}")
     if arguments.json is not None:
         document: dict[str, Any] = {"rounds": arguments.rounds, "cpu_milliseconds": figures}
         arguments.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")

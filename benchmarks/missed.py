@@ -24,16 +24,21 @@ import numpy as np
 
 from edge_node.adapters.model import raw_floor, score_limits
 from edge_node.config import CropSettings, PolicySettings, TrackSettings
+from edge_node.logic.aim import BudgetAim
 from edge_node.logic.background import Abstention, Background, ChangeRules
 from edge_node.logic.cells import small_picture
 from edge_node.logic.gaps import GapRules, find_gaps, mark_asked
-from edge_node.logic.policy import Policy
+from edge_node.logic.plan import Planner
+from edge_node.logic.policy import Policy, View
 from edge_node.logic.rows import Floats, Rows
+from edge_node.logic.spending import Ledger, Limits
 from edge_node.logic.track import Tracker
+from edge_node.logic.worth import Worth
 from edge_node.ports import ScoreLimits
 from foundation.bundle import Bundle
 from foundation.detector import Detector
 from foundation.frames import Boxes, Detections
+from foundation.gains import LevelCosts, variance_gains
 from foundation.geometry import crop_region, iou_matrix
 from reference_line.board import BOARD_PITCH_PX
 from reference_line.evaluation import IOU_MIN, run_truth
@@ -52,12 +57,8 @@ GAPS = {
     "gap of 3 looks, from 1 detection": GapRules(detections_min=1),
 }
 NS_PER_FRAME = 33_333_333
-_POLICY = PolicySettings(
-    requests_per_s=10_000.0,
-    requests_burst=10_000.0,
-    uplink_bytes_per_s=1e9,
-    uplink_bytes_burst=1e9,
-)
+_POLICY = PolicySettings(encode_share=16.0)
+_GREY = np.full((FRAME_HEIGHT, FRAME_WIDTH, 3), 128, np.uint8)
 _CROP = CropSettings()
 
 
@@ -140,14 +141,29 @@ def defects_shown(box: Boxes, truth: FrameTruth) -> list[int]:
     return [int(one) for one in truth.defect_ids[whole]]
 
 
+def _policy(limits: ScoreLimits) -> Policy:
+    """The frame lane's policy where asking costs nothing and no bundle says what it gains."""
+    gains = variance_gains([LevelCosts(level="webp80")])
+    ledger = Ledger(Limits(1e9, 1e9, 10_000.0, 10_000.0))
+    return Policy(
+        _POLICY,
+        gains,
+        Planner(gains, _CROP),
+        BudgetAim(_POLICY, ledger),
+        Worth(_POLICY, np.ones(len(limits.low), np.float32)),
+        (limits.low, limits.high, limits.report),
+        lambda _: False,
+    )
+
+
 def ask(looks: Sequence[Look], limits: ScoreLimits, rules: GapRules | None) -> list[Asked]:
     """What the policy asks about, and, with rules, what gaps ask about beside it."""
-    policy = Policy(_POLICY, _CROP, limits.low, limits.high)
+    policy = _policy(limits)
     asked = []
     for sequence, tracker, _ in follow(looks, limits.start):
         rows = tracker.rows
         now_ns = (sequence + 1) * NS_PER_FRAME
-        for decision in policy.consider(rows, sequence, now_ns, FRAME_WIDTH, FRAME_HEIGHT):
+        for decision in policy.consider(rows, View(sequence, now_ns, now_ns, _GREY), rows["score"]):
             first = decision.asked[0]
             asked.append(Asked(sequence, rows["box"][first].copy(), "policy"))
             rows["answered"][list(decision.asked)] = True

@@ -74,12 +74,13 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
             source = await asyncio.to_thread(
                 stack.enter_context, make_source(settings.source, clock)
             )
-            # After the source: what cannot start must not empty the results of the run before.
+            count = metrics.count_node_event
+            rules = stack.enter_context(open_rules(settings, model.bundle, model.limits, count))
+            # After these: what cannot start must not empty the results of the run before.
             writer = ResultWriter(
                 settings.results, metrics.results_dropped, metrics.stages["write"], clock
             )
             stack.enter_context(writer)
-            rules = stack.enter_context(open_rules(settings, model.bundle, model.limits))
             node = _Node(settings, model, rules, source, writer, metrics, clock)
             await asyncio.to_thread(node.warm_up)
             ready.set("source", True)

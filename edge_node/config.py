@@ -148,7 +148,8 @@ class PolicySettings(Settings):
     """budget: the most gain for the bytes and requests allowed. rate: a share of the tracks.
     risk: whatever keeps the risk of what is not asked. Whatever the aim, the budgets hold."""
     ask_share: float = Field(default=0.2, gt=0.0, le=1.0)
-    """Share of the tracks that are asked about, where the aim is a rate."""
+    """Escalations per track that may be asked about, where the aim is a rate; a crop that shows
+    several tracks counts once."""
     risk: RiskSettings = RiskSettings()
     """What is promised where the aim is a risk."""
     band_low: dict[str, Score] = Field(default_factory=dict)

@@ -12,6 +12,8 @@ import math
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from edge_node.values import (
+    REFUSALS,
+    AuditLoss,
     Cause,
     Effect,
     EscalationOutcome,
@@ -19,11 +21,14 @@ from edge_node.values import (
     IgnoredPart,
     IgnoredVerdict,
     LinkFailure,
+    NodeEvent,
     Reason,
     Suppression,
 )
 
 AUDIT_STRATA = ("reported", "dismissed", "empty")
+SIGHTS = (Reason.GAP, Reason.BACKGROUND, Reason.NOVELTY)
+ABSTENTIONS = ("learning", "moving", "everything_changed")
 STAGES = ("wait", "detect", "track", "publish", "decide", "write", "encode")
 
 _FRAME_BUCKETS = (
@@ -96,6 +101,10 @@ class EdgeMetrics:
             ["camera", "model", "version", "digest"],
             registry=registry,
         )
+
+    def count_node_event(self, event: NodeEvent) -> None:
+        """Counts what happened to the node's budget."""
+        self.node_budget_events[event].inc()
 
     def frame_counts(self) -> dict[str, int]:
         """Frames so far by outcome, without the outcomes that did not occur."""
@@ -199,15 +208,52 @@ class EdgeMetrics:
             resource: prices.labels(camera=camera, resource=resource)
             for resource in ("byte", "request", "encode_second")
         }
+        self._register_stores(registry, camera)
+        self._register_lookout(registry, camera)
+
+    def _register_stores(self, registry: CollectorRegistry, camera: str) -> None:
+        self.moments = Gauge(
+            "edge_moments", "Crops held of tracks' best moments.", ["camera"], registry=registry
+        ).labels(camera=camera)
+        self.moments_refused = Counter(
+            "edge_moments_refused",
+            "How often a track's moment was not held because as many were as may be.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        events = Counter(
+            "edge_node_budget_events",
+            "What happened to the budget that the cameras of this machine share.",
+            ["camera", "event"],
+            registry=registry,
+        )
+        self.node_budget_events = {
+            event: events.labels(camera=camera, event=event.value) for event in NodeEvent
+        }
+
+    def _register_lookout(self, registry: CollectorRegistry, camera: str) -> None:
         refused = Counter(
             "edge_sights_refused",
-            "Places without a detection that were worth asking about and not worth their price.",
-            ["camera", "reason"],
+            "How often a place without a detection was not asked about, by why it might have been "
+            "and why it was not.",
+            ["camera", "reason", "cause"],
             registry=registry,
         )
         self.sights_refused = {
-            reason: refused.labels(camera=camera, reason=reason.value)
-            for reason in (Reason.GAP, Reason.BACKGROUND, Reason.NOVELTY)
+            (reason, cause): refused.labels(
+                camera=camera, reason=reason.value, cause=cause.name.lower()
+            )
+            for reason in SIGHTS
+            for cause in (*REFUSALS, Suppression.PENDING)
+        }
+        abstentions = Counter(
+            "edge_background_abstentions",
+            "Frames in which the background was looked at and nothing can be said about change.",
+            ["camera", "cause"],
+            registry=registry,
+        )
+        self.background_abstentions = {
+            cause: abstentions.labels(camera=camera, cause=cause) for cause in ABSTENTIONS
         }
         self.novel = Gauge(
             "edge_novel",
@@ -227,6 +273,15 @@ class EdgeMetrics:
             (stratum, event): audits.labels(camera=camera, stratum=stratum, event=event)
             for stratum in AUDIT_STRATA
             for event in ("drawn", "right", "wrong", "lost")
+        }
+        losses = Counter(
+            "edge_audit_losses",
+            "Audits that were drawn and have no answer, by why.",
+            ["camera", "cause"],
+            registry=registry,
+        )
+        self.audit_losses = {
+            cause: losses.labels(camera=camera, cause=cause.value) for cause in AuditLoss
         }
         errors = Gauge(
             "edge_silent_error_ratio",

@@ -43,6 +43,30 @@ class Cause(enum.StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class NodeEvent(enum.StrEnum):
+    """What can happen to the budget that the cameras of one machine share."""
+
+    RESET = "reset"
+    """The file was not usable as it was and began again as an empty bucket."""
+    CONTENDED = "contended"
+    """Another process had the lock."""
+    UNWRITTEN = "unwritten"
+    """The file could not be read or written."""
+    FORGOTTEN = "forgotten"
+    """An offer was lost to the statistics because the lock was never to be had."""
+
+
+class AuditLoss(enum.StrEnum):
+    """Why an audit that was drawn has no answer."""
+
+    NO_CROP = "no_crop"
+    """The track had ended before a whole crop of it was held."""
+    UNPAID = "unpaid"
+    """A budget did not allow it."""
+    UNANSWERED = "unanswered"
+    """It was asked, and no answer came; in shadow none does."""
+
+
 class LinkFailure(enum.StrEnum):
     """Why a connection to the escalator failed or broke."""
 
@@ -118,6 +142,19 @@ class Suppression(enum.IntEnum):
     BUDGET_CONTENDED = 9
     BUDGET_UNUSABLE = 10
     ENCODER_BUSY = 11
+    PENDING = 12
+    """Of a place: the track there has just been asked about for another reason."""
+
+
+REFUSALS = (
+    Suppression.PRICE,
+    Suppression.BUDGET_REQUESTS,
+    Suppression.BUDGET_BYTES,
+    Suppression.BUDGET_CONTENDED,
+    Suppression.BUDGET_UNUSABLE,
+    Suppression.ENCODER_BUSY,
+)
+"""What an aim says to an offer that may be made again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import stat
 import struct
 import time
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
@@ -28,8 +28,9 @@ from typing import Self
 
 import numpy as np
 
-from edge_node.logic.demand import RECORD_LENGTH
+from edge_node.logic.demand import RECORD_LENGTH, Amounts
 from edge_node.logic.spending import Ledger, Limits, Price, Refusal, Reservation
+from edge_node.values import NodeEvent
 from foundation.errors import ConfigError
 
 FILE_NAME = "node-budget"
@@ -52,6 +53,10 @@ def boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+def count_nowhere(event: NodeEvent) -> None:
+    """Lets an event pass."""
+
+
 class NodeBudget:
     """Implements `logic.spending.Budget`; used as a context manager, by one thread.
 
@@ -59,10 +64,7 @@ class NodeBudget:
     The limits of the process that opened last hold for the node.
 
     Attributes:
-        resets: How often the file was not usable as it was and began again as an empty bucket.
-        contended: How often another process had the lock.
-        unwritten: How often the file could not be read or written.
-        forgotten: Offers lost to the statistics because the lock was never to be had.
+        events: How often something has gone another way than planned.
     """
 
     def __init__(
@@ -71,12 +73,19 @@ class NodeBudget:
         limits: Limits,
         own: Ledger,
         clock_ns: Callable[[], int] = boottime_ns,
+        count: Callable[[NodeEvent], None] = count_nowhere,
     ) -> None:
-        """Takes the folder of the file, the node's limits and the camera's own ledger."""
-        self.resets = 0
-        self.contended = 0
-        self.unwritten = 0
-        self.forgotten = 0
+        """Takes what is shared.
+
+        Args:
+            folder: Of the file.
+            limits: Of the node.
+            own: The camera's own ledger.
+            clock_ns: That all processes of the machine share.
+            count: Is told of every event.
+        """
+        self.events: Counter[NodeEvent] = Counter()
+        self._count = count
         self._path = folder / FILE_NAME
         self._node = Ledger(limits)
         self._own = own
@@ -118,13 +127,17 @@ class NodeBudget:
         os.close(self._descriptor)
         self._descriptor = -1
 
-    def learn(self, value: float, size_bytes: float, now_ns: int, costs: float = 0.0) -> None:
-        """Hears of an offer that is made for the first time."""
-        elsewhere = costs + self._node.price(self._clock_ns()).of(size_bytes)
+    def learn(self, value: Amounts, size_bytes: Amounts, now_ns: int, costs: Amounts = 0.0) -> None:
+        """Hears of offers that are made for the first time."""
+        own, node = self._own.price(now_ns), self._node.price(self._clock_ns())
+        elsewhere = costs + node.per_byte * size_bytes + node.per_request
         self._own.learn(value, size_bytes, now_ns, elsewhere)
-        if len(self._offers) == NOTES_MAX:
-            self.forgotten += 1
-        self._offers.append((value, size_bytes, costs + self._own.price(now_ns).of(size_bytes)))
+        here = costs + own.per_byte * size_bytes + own.per_request
+        offers = np.broadcast_arrays(*np.atleast_1d(value, size_bytes, here))
+        for offer in zip(*(amounts.tolist() for amounts in offers), strict=True):
+            if len(self._offers) == NOTES_MAX:
+                self._note(NodeEvent.FORGOTTEN)
+            self._offers.append(offer)
 
     def price(self, now_ns: int) -> Price:
         """What sending costs, as far as this process has seen the file."""
@@ -163,6 +176,10 @@ class NodeBudget:
             if refusal is None:
                 self._write()
 
+    def _note(self, event: NodeEvent) -> None:
+        self.events[event] += 1
+        self._count(event)
+
     def _too_dear(self, worth: float, size_bytes: float) -> bool:
         """Whether the state that was read last is enough to refuse.
 
@@ -191,10 +208,10 @@ class NodeBudget:
             held = self._descriptor
             self._read()
         except BlockingIOError:
-            self.contended += 1
+            self._note(NodeEvent.CONTENDED)
             refusal = Refusal.CONTENDED
         except OSError:
-            self.unwritten += 1
+            self._note(NodeEvent.UNWRITTEN)
             refusal = Refusal.UNUSABLE
         try:
             yield refusal
@@ -219,13 +236,14 @@ class NodeBudget:
         block = os.pread(self._descriptor, FILE_BYTES, 0)
         if not self._restore(block):
             if block.strip(b"\0"):
-                self.resets += 1
+                self._note(NodeEvent.RESET)
             self._node = Ledger(self._limits or self._node.limits)
             now_ns = self._clock_ns()
             for account in (self._node.bytes, self._node.requests):
                 account.bucket.restore(0.0, now_ns)
         self._read_at_ns = now_ns = self._clock_ns()
-        for value, size_bytes, costs in self._offers:
+        if self._offers:
+            value, size_bytes, costs = np.array(self._offers).T
             self._node.learn(value, size_bytes, now_ns, costs)
         self._node.bytes.bucket.settle(self._refund_bytes, 0.0)
         self._node.requests.bucket.settle(self._refund_requests, 0.0)
@@ -237,7 +255,7 @@ class NodeBudget:
             if os.pwrite(self._descriptor, block, 0) != len(block):
                 raise OSError(0, "written in part")
         except OSError:
-            self.unwritten += 1
+            self._note(NodeEvent.UNWRITTEN)
             return False
         self._limits = None
         self._offers.clear()

@@ -5,14 +5,14 @@ Opens the budget that the cameras of a machine share, where there is one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pydantic
 
-from edge_node.adapters.node_budget import NodeBudget
+from edge_node.adapters.node_budget import NodeBudget, count_nowhere
 from edge_node.config import CropSettings, EdgeSettings, NodeBudgetSettings, PolicySettings
 from edge_node.logic.aim import Aim, BudgetAim, RateAim, RiskAim
 from edge_node.logic.budget import check_budget
@@ -20,6 +20,7 @@ from edge_node.logic.novelty import NoveltyModel
 from edge_node.logic.risk import Promise, RiskTarget, calibrate
 from edge_node.logic.spending import Budget, Ledger, Limits
 from edge_node.ports import AskingRules, ScoreLimits
+from edge_node.values import NodeEvent
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError, IntegrityError
 from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, GainModel, LevelCosts, variance_gains
@@ -53,9 +54,18 @@ def gain_model_of(bundle: Bundle, crop: CropSettings) -> GainModel:
 
 @contextmanager
 def open_rules(
-    settings: EdgeSettings, bundle: Bundle, limits: ScoreLimits
+    settings: EdgeSettings,
+    bundle: Bundle,
+    limits: ScoreLimits,
+    count: Callable[[NodeEvent], None] = count_nowhere,
 ) -> Iterator[AskingRules]:
     """The rules of one camera, for as long as its node's budget is open.
+
+    Args:
+        settings: Of the edge node.
+        bundle: The edge bundle, verified.
+        limits: Its score limits, with what the settings override.
+        count: Is told what happens to the node's budget.
 
     Raises:
         ConfigError: a budget could never pay for one crop, the settings speak of labels or levels
@@ -76,7 +86,7 @@ def open_rules(
         for label, own in zip(bundle.labels, gains.class_costs(bundle.labels), strict=True)
     ]
     smallest = _smallest_bytes(gains, settings.crop)
-    check_limits("camera's", policy, smallest)
+    check_limits("policy", policy, smallest)
     ordinary = None
     if gains.ordinary is not None:
         try:
@@ -87,7 +97,7 @@ def open_rules(
                 f"understood: {error.errors()[0]['msg']}",
                 remedy="Fit it anew with `model-workshop fit-policy`",
             ) from error
-    with _open_budget(policy, smallest) as budget:
+    with _open_budget(policy, smallest, count) as budget:
         aim = make_aim(policy, budget, gains, bundle.info.name)
         yield AskingRules(limits, gains, np.array(costs, np.float32), aim, ordinary)
 
@@ -118,25 +128,31 @@ def make_aim(policy: PolicySettings, budget: Budget, gains: GainModel, bundle: s
     return RiskAim(policy, budget, threshold)
 
 
-def check_limits(whose: str, limits: PolicySettings | NodeBudgetSettings, smallest: float) -> None:
-    """Refuses budgets that could not pay for the smallest escalation.
+def check_limits(
+    section: str, limits: PolicySettings | NodeBudgetSettings, smallest: float
+) -> None:
+    """Refuses budgets of a section of the settings that could not pay for one small escalation.
 
     Raises:
         ConfigError: one of them could not.
     """
-    usable = limits.uplink_bytes_burst * (1 - _HEADROOM)
-    check_budget(f"{whose} bytes", limits.uplink_bytes_per_s, usable, smallest)
-    check_budget(f"{whose} requests", limits.requests_per_s, limits.requests_burst, 1.0)
+    largest = smallest / (1 - _HEADROOM)
+    name = f"{section}.uplink_bytes"
+    check_budget(name, limits.uplink_bytes_per_s, limits.uplink_bytes_burst, largest)
+    check_budget(f"{section}.requests", limits.requests_per_s, limits.requests_burst, 1.0)
 
 
 @contextmanager
-def _open_budget(policy: PolicySettings, smallest: float) -> Iterator[Budget]:
+def _open_budget(
+    policy: PolicySettings, smallest: float, count: Callable[[NodeEvent], None]
+) -> Iterator[Budget]:
     own = Ledger(_limits(policy))
     if not policy.node.folder:
         yield own
         return
-    check_limits("node's", policy.node, smallest)
-    with NodeBudget(Path(policy.node.folder), _limits(policy.node), own) as shared:
+    check_limits("policy.node", policy.node, smallest)
+    folder, limits = Path(policy.node.folder), _limits(policy.node)
+    with NodeBudget(folder, limits, own, count=count) as shared:
         yield shared
 
 

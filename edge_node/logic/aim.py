@@ -6,17 +6,24 @@ verdict must be worth. Single-threaded; owned by the frame lane.
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from typing import ClassVar, Protocol
+
+import numpy as np
 
 from edge_node.config import PolicySettings
+from edge_node.logic.demand import Amounts
 from edge_node.logic.plan import Prices
 from edge_node.logic.risk import RiskThreshold
+from edge_node.logic.rows import Floats, Mask
 from edge_node.logic.spending import Account, Budget, Refusal, Reservation
 from edge_node.values import Suppression
 
 _ENCODE_BURST_S = 4.0
 _SHARE_BURST = 3.0
-_NS_PER_S = 1_000_000_000
+_TRACKS_PER_S = 10
+"""Where tracks are the time, the price is drawn anew with every tenth."""
+_NS_PER_TRACK = 1_000_000_000 // _TRACKS_PER_S
 OUTBIDS = 1e9
 """A value that outbids every price."""
 
@@ -30,18 +37,31 @@ _CAUSES = {
 
 
 class Aim(Protocol):
-    """What the policy asks before it sends."""
+    """What the policy asks before it sends.
+
+    Attributes:
+        unwanted: Why a track that is not wanted is not asked about.
+        least: What an answer about a wanted track is worth at least.
+    """
+
+    unwanted: ClassVar[Suppression]
+    least: ClassVar[float]
 
     def prices(self, now_ns: int) -> Prices:
         """What sending costs now, in units of gain."""
         ...
 
-    def learn(self, value: float, size_bytes: float, encode_s: float, now_ns: int) -> None:
-        """Hears of a track that may be asked about, once, when it first may."""
+    def learn(self, values: Amounts, sizes: Amounts, encode_s: Amounts, now_ns: int) -> None:
+        """Hears of tracks (N,) that may be asked about, of each once, when it first may."""
         ...
 
-    def keeps(self, doubt: float) -> bool:
-        """Whether a track of this doubt is not to be asked about, whatever it would cost."""
+    def wants(self, in_band: Mask, doubts: Floats) -> Mask:
+        """Which tracks (N,) are to be asked about, if that is worth its price.
+
+        Args:
+            in_band: Whether each lies in its class's band.
+            doubts: The probability that the edge is wrong about each.
+        """
         ...
 
     def reserve(
@@ -58,6 +78,9 @@ class Aim(Protocol):
 class BudgetAim:
     """The most gain for what may be spent: everything has its price."""
 
+    unwanted: ClassVar[Suppression] = Suppression.OUTSIDE_BAND
+    least: ClassVar[float] = -math.inf
+
     def __init__(self, settings: PolicySettings, budget: Budget) -> None:
         self._budget = budget
         self._encoder = Account(settings.encode_share, settings.encode_share * _ENCODE_BURST_S)
@@ -67,18 +90,17 @@ class BudgetAim:
         price = self._budget.price(now_ns)
         return Prices(price.per_byte, price.per_request, self._encoder.price(now_ns))
 
-    def learn(self, value: float, size_bytes: float, encode_s: float, now_ns: int) -> None:
-        """Hears of an offer; each resource learns what it is worth beyond the other costs."""
+    def learn(self, values: Amounts, sizes: Amounts, encode_s: Amounts, now_ns: int) -> None:
+        """Hears of offers; each resource learns what they are worth beyond the other costs."""
         prices = self.prices(now_ns)
-        costs = prices.per_encode_s * encode_s
-        self._budget.learn(value, size_bytes, now_ns, costs)
-        rest = value - prices.per_byte * size_bytes - prices.per_request
+        self._budget.learn(values, sizes, now_ns, prices.per_encode_s * encode_s)
+        rest = values - prices.per_byte * sizes - prices.per_request
         self._encoder.pricing.demand.add(rest, encode_s)
 
-    def keeps(self, doubt: float) -> bool:
-        """Only the price says no."""
-        del doubt
-        return False
+    def wants(self, in_band: Mask, doubts: Floats) -> Mask:
+        """What lies in the band."""
+        del doubts
+        return in_band
 
     def reserve(
         self, value: float, size_bytes: float, encode_s: float, now_ns: int
@@ -107,26 +129,27 @@ class RateAim(BudgetAim):
 
     def __init__(self, settings: PolicySettings, budget: Budget) -> None:
         super().__init__(settings, budget)
-        self._tokens = Account(settings.ask_share, max(1.0, settings.ask_share * 20) + _SHARE_BURST)
+        burst = max(1.0, settings.ask_share * 20) + _SHARE_BURST
+        self._tokens = Account(settings.ask_share * _TRACKS_PER_S, burst)
         self._tracks = 0
 
     def prices(self, now_ns: int) -> Prices:
         """What a token costs; bytes are bounded and have no price."""
         del now_ns
-        return Prices(0.0, self._tokens.price(self._tracks * _NS_PER_S))
+        return Prices(0.0, self._tokens.price(self._tracks * _NS_PER_TRACK))
 
-    def learn(self, value: float, size_bytes: float, encode_s: float, now_ns: int) -> None:
-        """Hears of a track."""
-        del size_bytes, encode_s, now_ns
-        self._tracks += 1
-        self._tokens.price(self._tracks * _NS_PER_S)
-        self._tokens.pricing.demand.add(value, 1.0)
+    def learn(self, values: Amounts, sizes: Amounts, encode_s: Amounts, now_ns: int) -> None:
+        """Hears of tracks."""
+        del sizes, encode_s, now_ns
+        self._tracks += np.size(values)
+        self._tokens.price(self._tracks * _NS_PER_TRACK)
+        self._tokens.pricing.demand.add(values, 1.0)
 
     def reserve(
         self, value: float, size_bytes: float, encode_s: float, now_ns: int
     ) -> Reservation | Suppression:
         """Charges a token and the budgets, or says why not."""
-        at_ns = self._tracks * _NS_PER_S
+        at_ns = self._tracks * _NS_PER_TRACK
         if value <= self._tokens.price(at_ns):
             return Suppression.PRICE
         if not self._tokens.bucket.holds(1.0, at_ns):
@@ -138,7 +161,13 @@ class RateAim(BudgetAim):
 
 
 class RiskAim(BudgetAim):
-    """Whatever the edge doubts as much as the promised risk does not let it keep."""
+    """Whatever the edge doubts as much as the promised risk does not let it keep.
+
+    Neither the band nor the expected gain counts: the promise is about all tracks.
+    """
+
+    unwanted: ClassVar[Suppression] = Suppression.WITHIN_RISK
+    least: ClassVar[float] = 1e-6
 
     def __init__(self, settings: PolicySettings, budget: Budget, threshold: RiskThreshold) -> None:
         super().__init__(settings, budget)
@@ -149,12 +178,13 @@ class RiskAim(BudgetAim):
         del now_ns
         return Prices(0.0)
 
-    def learn(self, value: float, size_bytes: float, encode_s: float, now_ns: int) -> None:
+    def learn(self, values: Amounts, sizes: Amounts, encode_s: Amounts, now_ns: int) -> None:
         """Nothing is to be learned."""
 
-    def keeps(self, doubt: float) -> bool:
-        """Whether the promise allows to keep it."""
-        return self._threshold.keeps(doubt)
+    def wants(self, in_band: Mask, doubts: Floats) -> Mask:
+        """What the promise does not allow to keep."""
+        del in_band
+        return np.asarray(doubts >= self._threshold.threshold, np.bool_)
 
     def reserve(
         self, value: float, size_bytes: float, encode_s: float, now_ns: int

@@ -40,7 +40,7 @@ def distances(first: Boxes, second: Boxes) -> Floats:
     return total
 
 
-def assign(costs: Floats, limits: Floats | float) -> tuple[Positions, Positions]:
+def assign(costs: Floats, limits: Floats | np.float32 | float) -> tuple[Positions, Positions]:
     """Pairs rows with columns, cheapest pair first (the greedy order, found without sorting).
 
     In each round all pairs that are each other's cheapest are taken at once; the cheapest pair of

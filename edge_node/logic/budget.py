@@ -82,46 +82,26 @@ class TokenBucket:
             self._filled_at_ns = now_ns
 
 
-def check_budget(name: str, rate_per_s: float, burst: float, largest: float) -> None:
+def check_budget(name: str, rate_per_s: float, burst: float, smallest: float) -> None:
     """Refuses a budget that could never pay for anything.
 
     Args:
-        name: What the budget is called in the settings, for the message.
+        name: What the keys of the settings begin with: of `name_per_s` and `name_burst`.
         rate_per_s: Units made a second.
-        burst: The most units that may leave at once, less what is left to settlements.
-        largest: Units of the largest single escalation.
+        burst: The most units that may leave at once.
+        smallest: Units that the burst must hold, for the smallest single escalation.
 
     Raises:
-        ConfigError: The rate or the burst is no positive number, or the burst is below `largest`.
+        ConfigError: The rate or the burst is no positive number, or the burst is below `smallest`.
     """
-    for word, amount in (("rate", rate_per_s), ("burst", burst)):
+    for key, amount in ((f"{name}_per_s", rate_per_s), (f"{name}_burst", burst)):
         if not (math.isfinite(amount) and amount > 0):
             raise ConfigError(
-                f"The {word} of the {name} budget is {amount:g}, so nothing could ever be asked",
-                remedy="Give it a positive number, or leave the escalator out of the settings",
+                f"{key} is {amount:g}, so nothing could ever be asked",
+                remedy="Give it a positive number; to ask nothing, set policy.rollout to off",
             )
-    if burst < largest:
+    if burst < smallest:
         raise ConfigError(
-            f"The burst of the {name} budget, {burst:g}, is smaller than one escalation of "
-            f"{largest:g}",
-            remedy=f"Let the burst be at least {largest:g}, or make crops smaller",
+            f"{name}_burst is {burst:g}, less than the {smallest:.0f} of the smallest escalation",
+            remedy=f"Let it be at least {math.ceil(smallest)}, or let crop.side_min_px be smaller",
         )
-
-
-class SizeEstimate:
-    """Predicts the encoded bytes of a crop from its pixels, learning from what the encoder says."""
-
-    _OVERHEAD_BYTES = 512
-    _ADAPTATION = 0.1
-
-    def __init__(self, bytes_per_pixel: float = 0.1) -> None:
-        self._bytes_per_pixel = bytes_per_pixel
-
-    def predict(self, pixels: int) -> int:
-        """Bytes of one escalation with a crop of this many pixels."""
-        return self._OVERHEAD_BYTES + round(pixels * self._bytes_per_pixel)
-
-    def learn(self, pixels: int, size_bytes: int) -> None:
-        """Moves the estimate towards a measured crop."""
-        measured = max(0, size_bytes - self._OVERHEAD_BYTES) / max(1, pixels)
-        self._bytes_per_pixel += self._ADAPTATION * (measured - self._bytes_per_pixel)

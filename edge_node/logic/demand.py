@@ -6,11 +6,14 @@ Everything lies in one array, so that it can be kept in a file and shared.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Amounts = npt.NDArray[np.floating[Any]] | float
+"""(N,) amounts, or one."""
 
 PER_OCTAVE = 4
 LOWEST_OCTAVE = -30
@@ -27,6 +30,7 @@ RECORD_LENGTH = _HEAD + 2 * BINS
 _MEMORY_WINDOWS = 10.0
 _RHYTHM_MEMORY_WINDOWS = 30.0
 _RECENT_WINDOWS = 0.5
+_SHORTEST_S = 1e-9
 _WINDOWS_TRUSTED = 3.0
 """With so many windows seen, half of their correlation is believed."""
 _UNSTEADINESS_AT_FIRST, _UNSTEADINESS_MAX = 4.0, 30.0
@@ -50,16 +54,22 @@ class Demand:
         self._squares = self.record[_HEAD + BINS :]
         self._window_s = window_s
 
-    def add(self, value: float, units: float) -> None:
-        """Counts one offer; one that is worth nothing is no demand."""
-        if not (value > 0.0 and units > 0.0):
+    def add(self, value: Amounts, units: Amounts) -> None:
+        """Counts one offer or several; one that is worth nothing is no demand."""
+        worth, amounts = np.broadcast_arrays(
+            np.asarray(value, np.float64), np.asarray(units, np.float64)
+        )
+        counted = (worth > 0.0) & (amounts > 0.0)
+        amounts = amounts[counted]
+        if amounts.size == 0:
             return
-        octave = math.log2(value) - math.log2(units) - LOWEST_OCTAVE
-        place = int(min(BINS - 1.0, max(0.0, octave * PER_OCTAVE)))
-        self._units[place] += units
-        self._squares[place] += units * units
-        self.record[_RECENT_UNITS] += units
-        self.record[_WINDOW_UNITS] += units
+        octave = np.log2(worth[counted]) - np.log2(amounts) - LOWEST_OCTAVE
+        place = np.clip(octave * PER_OCTAVE, 0.0, BINS - 1.0).astype(np.intp)
+        np.add.at(self._units, place, amounts)
+        np.add.at(self._squares, place, amounts * amounts)
+        total = float(amounts.sum())
+        self.record[_RECENT_UNITS] += total
+        self.record[_WINDOW_UNITS] += total
 
     def age(self, elapsed_s: float) -> None:
         """Lets time pass, whatever has been added since the last call having come in it."""
@@ -88,8 +98,8 @@ class Demand:
         correlation, unsteadiness = self._rhythm(squares_per_s)
         mean = float(self._units.sum()) / exposure_s
         scale = 1.0
-        if mean > 0.0 and record[_RECENT_S] > 0.0:
-            recent = float(record[_RECENT_UNITS] / record[_RECENT_S])
+        if mean > 0.0:
+            recent = float(record[_RECENT_UNITS]) / max(float(record[_RECENT_S]), _SHORTEST_S)
             scale += correlation * (recent / mean - 1.0)
         return (
             self._units * (scale / exposure_s),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_node.config import CropSettings, MissedSettings
-from edge_node.logic.background import Background, ChangeRules
+from edge_node.logic.background import Abstention, Background, ChangeRules
 from edge_node.logic.cells import small_picture
 from edge_node.logic.gaps import GapRules, find_gaps, mark_asked
 from edge_node.logic.novelty import (
@@ -29,6 +29,7 @@ from foundation.escalations import Region
 from foundation.frames import Boxes, Pixels, Scores
 from foundation.geometry import crop_region
 
+_CHANGE = ChangeRules(learn_frames=50, absorb_frames=900)
 _UNKNOWN = 0.5
 _EVERY_FRAMES = 4
 """The background and the novelty of every so many frames are looked at: both change slowly."""
@@ -54,7 +55,11 @@ class Sight:
 
 
 class Lookout:
-    """Owns what is ordinary on one camera."""
+    """Owns what is ordinary on one camera.
+
+    Attributes:
+        abstained: Why the background had nothing to say about the last frame, if it was looked at.
+    """
 
     def __init__(
         self,
@@ -68,12 +73,15 @@ class Lookout:
         self._crop = crop
         self._low = low
         self._ordinary = ordinary if settings.novelty else None
-        self._background = Background(ChangeRules(learn_frames=50, absorb_frames=900))
+        self._background = Background(_CHANGE)
+        self._frame_size = (0, 0)
         self._gaps = GapRules()
         self._rules = NoveltyRules()
         self._watch = NoveltyWatch(self._rules)
         self._frames = 0
         self._p_value = 1.0
+
+        self.abstained = Abstention.NONE
 
     @property
     def novel(self) -> bool:
@@ -94,6 +102,11 @@ class Lookout:
             scene_moves: Whether everything moves as one.
         """
         height, width = pixels.shape[:2]
+        self.abstained = Abstention.NONE
+        if (width, height) != self._frame_size:
+            # Another size shows other things in the same cells.
+            self._frame_size = (width, height)
+            self._background = Background(_CHANGE)
         if self._settings.gaps:
             yield from self._gaps_of(rows, width, height)
         self._frames += 1
@@ -104,6 +117,7 @@ class Lookout:
             change = self._background.observe(
                 picture, observed_boxes(rows), scene_moves=scene_moves
             )
+            self.abstained = change.abstained
             for box, strength in zip(change.boxes, change.strengths.tolist(), strict=True):
                 worth = self._settings.background_worth * strength
                 yield self._sight(Reason.BACKGROUND, box, worth, width, height)

@@ -16,7 +16,7 @@ from foundation.escalations import Region
 from foundation.frames import Boxes, Pixels
 
 MOMENTS_MAX = 64
-_BETTER = 1.15
+BETTER = 1.15
 """A moment replaces the held one when it is better by this factor: a copy costs time."""
 
 
@@ -48,10 +48,15 @@ class Moment:
 
 
 class Moments:
-    """Holds the best moment of each track that may still be asked about. Single-threaded."""
+    """Holds the best moment of each track that may still be asked about. Single-threaded.
+
+    Attributes:
+        refused: How often a track's moment was not held for lack of room.
+    """
 
     def __init__(self, moments_max: int = MOMENTS_MAX) -> None:
         self._moments_max = moments_max
+        self.refused = 0
         self._held: dict[int, Moment] = {}
 
     def __len__(self) -> int:
@@ -61,25 +66,22 @@ class Moments:
         """The best moment held of a track."""
         return self._held.get(track_id)
 
-    def wants(self, track_id: int, merit: float) -> bool:
-        """Whether a moment of this merit would be held."""
-        held = self._held.get(track_id)
-        if held is not None:
-            return merit > _BETTER * held.merit
-        return merit > 0 and len(self._held) < self._moments_max
+    @property
+    def full(self) -> bool:
+        """Whether no further track can have a moment."""
+        return len(self._held) >= self._moments_max
 
-    def hold(self, moment: Moment) -> None:
-        """Holds a moment that `wants` has just wanted."""
+    def hold(self, moment: Moment) -> bool:
+        """Holds a moment in the place of the track's former one; False when there is no room."""
+        if moment.track_id not in self._held and self.full:
+            self.refused += 1
+            return False
         self._held[moment.track_id] = moment
+        return True
 
     def forget(self, track_id: int) -> Moment | None:
         """Lets a track's moment go, and returns it: it is asked about, or is over."""
         return self._held.pop(track_id, None)
-
-    def keep_only(self, track_ids: set[int]) -> None:
-        """Forgets the tracks that are gone."""
-        for track_id in self._held.keys() - track_ids:
-            del self._held[track_id]
 
 
 def moment_of(
@@ -112,5 +114,5 @@ def sharpness_of(pixels: Pixels, box: Boxes) -> float:
     green = pixels[top:bottom:step, left:right:step, 1].astype(np.float32)
     if min(green.shape) < 2:
         return 0.0
-    across, down = np.diff(green, axis=1), np.diff(green, axis=0)
-    return float((across * across).mean() + (down * down).mean())
+    across, down = green[:, 1:] - green[:, :-1], green[1:] - green[:-1]
+    return float(np.vdot(across, across)) / across.size + float(np.vdot(down, down)) / down.size

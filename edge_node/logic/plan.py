@@ -107,10 +107,10 @@ class Planner:
             prices: what is given up.
             texture: looks at the pixels of a region.
         """
-        chosen = self._worth_asking(boxes, gains, anchors, frame_size, prices)
-        if chosen.size == 0:
+        regions = self._worth_asking(boxes, gains, anchors, frame_size, prices)
+        if len(regions) == 0:
             return []
-        regions = self._merge(self._regions(boxes[chosen], frame_size))
+        regions = self._merge(regions)
         asks, net = self._price(regions, boxes, gains, prices, texture)
         if self._model.frame_share > 0:
             whole = np.array([[0, 0, *frame_size]], np.int64)
@@ -167,22 +167,22 @@ class Planner:
         anchors: Mask,
         frame_size: tuple[int, int],
         prices: Prices,
-    ) -> Positions:
-        """Anchors whose gain pays for the pixels around them, what is shared left aside."""
+    ) -> Integers:
+        """Regions of anchors whose gain pays for the pixels in them, what is shared left aside."""
         at = np.flatnonzero(anchors)
-        if at.size == 0:
-            return at
         own = self._regions(boxes[at], frame_size)
-        if self._model.frame_share > 0 and self._model.crop_share == 0:
-            return at
-        pixels = (own[:, 2] - own[:, 0]) * (own[:, 3] - own[:, 1])
-        cost = self._model.image_bytes(pixels, 1.0) - self._model.image_bytes(0, 1.0)
+        if at.size == 0 or (self._model.frame_share > 0 and self._model.crop_share == 0):
+            return own
+        sides = own[:, 2:] - own[:, :2]
+        bytes_ = self._model.image_bytes(np.append(sides[:, 0] * sides[:, 1], 0), 1.0)
+        cost = bytes_[:, :-1] - bytes_[:, -1:]
         net = self._model.crop_share * gains[:, at] - prices.per_byte * cost
         if self._unusable is not None:
             net[self._unusable] = -np.inf
-        order = np.argsort(-net.max(axis=0), kind="stable")
-        kept = order[net.max(axis=0)[order] > 0]
-        return np.asarray(at[kept[: self._crop.per_frame_max]], np.intp)
+        best = net.max(axis=0)
+        order = np.argsort(-best, kind="stable")
+        kept: Integers = own[order[best[order] > 0][: self._crop.per_frame_max]]
+        return kept
 
     def _regions(self, boxes: Boxes, frame_size: tuple[int, int]) -> Integers:
         """Square regions (N, 4) around boxes, shifted into the frame: `crop_region`, in bulk."""
@@ -196,6 +196,8 @@ class Planner:
 
     def _merge(self, regions: Integers) -> Integers:
         """Joins regions while the join costs fewer pixels than another request would."""
+        if len(regions) == 1:
+            return regions
         level = 0 if self._unusable is None else int((~self._unusable).argmax())
         fixed, each = self._model.image_bytes([0, 1 << 20], 1.0)[level].tolist()
         free_px = (FRAMING_BYTES + fixed) / max((each - fixed) / (1 << 20), 1e-6)

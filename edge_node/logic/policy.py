@@ -12,6 +12,7 @@ Single-threaded; owned by the frame lane, whose track table it marks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,27 +20,44 @@ import numpy as np
 
 from edge_node.config import PolicySettings
 from edge_node.logic.aim import OUTBIDS, Aim
-from edge_node.logic.moments import Moment, Moments, moment_of, sharpness_of
+from edge_node.logic.due import (
+    about_to_leave,
+    cooling_down,
+    due_tracks,
+    touches_border,
+)
+from edge_node.logic.moments import BETTER, Moment, Moments, moment_of, sharpness_of
 from edge_node.logic.plan import FREE, Ask, Planner, Prices
-from edge_node.logic.reconsider import evidence_changed
-from edge_node.logic.rows import Floats, Mask, Positions, Rows, observed_boxes
+from edge_node.logic.rows import (
+    FORESEEN_DRAWN,
+    FORESEEN_NOT,
+    FORESEEN_UNKNOWN,
+    Floats,
+    Mask,
+    Positions,
+    Rows,
+    observed_boxes,
+)
 from edge_node.logic.spending import Reservation
 from edge_node.logic.worth import Worth
-from edge_node.values import Reason, Suppression
+from edge_node.values import REFUSALS, Reason, Suppression
+from foundation.clock import NS_PER_S
 from foundation.escalations import Region
 from foundation.frames import Pixels, Scores
 from foundation.gains import GainModel, texture_of
 from foundation.geometry import box_areas
 
-_BORDER_PX = 2.0
-"""A box that ends this near to the frame's border is taken as cut: boxes are a pixel or two off."""
-_LOOKS_MAX = 4
-"""Tracks of one frame whose sharpness is looked at; the others have their turn later."""
-_FORESEEN_MAX = 256
+_LOOKS_MAX = 2
+"""Tracks of one frame whose sharpness is measured."""
+_OFFER_AGAIN_S = 0.1
+"""What was refused is offered again after this: prices and buckets move no faster."""
+_LOOKUPS_MAX = 8
+"""Tracks of one frame that are looked up in the lottery; the others have their turn later."""
 _STALE = 0.7
 """A track whose present moment is worse than this share of its best is asked about with that."""
 
-NS_PER_S = 1_000_000_000
+
+_REFUSED = np.array([cause in REFUSALS for cause in Suppression], np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +113,29 @@ class Decision:
     moment: Moment | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Offers:
+    """The tracks of a frame that there is something to say about.
+
+    Attributes:
+        rows: The track table.
+        at: Positions (N,) in it.
+        leaving: (N,) which are about to leave.
+        riders: (N,) which may lie in a crop of the present frame.
+        now: (N,) which may be asked about with the present frame.
+        of_moment: (N,) which may be asked about with what was held.
+    """
+
+    rows: Rows
+    at: Positions
+    leaving: Mask
+    riders: Mask
+    now: Mask
+    of_moment: Mask
+
+
 class Policy:
-    """Decides per frame. Marks `pending`, `offered`, `asked_at_ns` and `suppression`.
+    """Decides per frame. Marks `pending`, `offered`, `asked_at_ns`, `suppression` and what is held.
 
     Attributes:
         suppressed: Tracks newly suppressed since the last frame, by cause.
@@ -132,7 +171,7 @@ class Policy:
         self._worth = worth
         self._low, self._high, self._report = limits
         self._foresees = foresees
-        self._foreseen: dict[int, bool] = {}
+        self._offered_at_ns = 0
         self.suppressed: dict[Suppression, int] = {}
         self.moments = Moments()
 
@@ -144,49 +183,43 @@ class Policy:
             view: The frame.
             scores: (N,) calibrated scores of the tracks, as far as they are trusted in this frame.
         """
+        settings = self._settings
         self.suppressed.clear()
-        again = evidence_changed(rows)
-        due = rows["confirmed"] & ~rows["pending"] & ~rows["from_cloud"]
-        due &= ~rows["answered"] | again
-        due &= (rows["coasted"] == 0) | (rows["offered"] & ~rows["answered"])
-        at = np.flatnonzero(due)
+        at = due_tracks(rows)
         if at.size == 0:
             return []
         part = rows[at]
-        width, height = view.size
-        leaving = self._leaving(part, width, height)
-        in_band = self._in_band(part)
-        cut = touches_border(part, width, height) | (part["coasted"] > 0)
+        cut = touches_border(part, *view.size) | (part["coasted"] > 0)
         age = view.sequence - part["first_sequence"] + 1
-        ready = (age >= self._settings.min_track_frames) | leaving | cut
-        cooling = (part["asked_at_ns"] > 0) & (
-            view.now_ns - part["asked_at_ns"] < self._settings.cooldown_s * NS_PER_S
-        )
-        gains = self._gains(part, scores[at])
-        worth = self._worth.of(part, width, height)
-        hopeful = (in_band & ~cooling) | self._may_be_drawn(part)
-        merit = self._hold(part, view, hopeful & ~cut, gains.max(axis=0))
-        held = np.array([self.moments.of(i) is not None for i in part["track_id"].tolist()])
-        stale = held & (cut | (merit < _STALE * self._held_merit(part, held)))
-        kept = self._kept_by_risk(part)
-        open_ = ready & in_band & ~cooling & ~kept
+        leaving = cut | about_to_leave(part, settings.leaving_frames, *view.size)
+        ready = (age >= settings.min_track_frames) | leaving
+        wanted = self._wanted(part)
+        cooling = cooling_down(part, settings.cooldown_s, view.now_ns)
+        self._note(rows, at[ready & ~wanted], self._aim.unwanted)
+        self._note(rows, at[ready & wanted & cooling], Suppression.COOLDOWN)
+        looked_at = wanted | self._may_be_drawn(rows, at, ~wanted)
+        if not self._offers_again(view.now_ns):
+            looked_at &= leaving | ~_REFUSED[part["suppression"]]
+        hopeful = np.flatnonzero(looked_at)
+        if hopeful.size == 0:
+            return []
+        at, part, cut, wanted = at[hopeful], part[hopeful], cut[hopeful], wanted[hopeful]
+        open_ = wanted & (ready & ~cooling)[hopeful]
+        gains = self._model.gains_of(scores[at], np.sqrt(box_areas(observed_boxes(part))))
+        # What is offered for the first time is asked about now, or held from the next frame on.
+        known = part["offered"] | ~open_ | (part["held_merit"] > 0)
+        merit = self._hold(rows, at, view, ~cut & known, gains.max(axis=0))
+        held = rows["held_merit"][at]
+        stale = (held > 0) & (cut | (merit < _STALE * held))
+        self._note(rows, at[open_ & cut & ~stale], Suppression.CUT_BY_FRAME)
+        leaves = leaving[hopeful]
+        offered = _Offers(rows, at, leaves, wanted & ~cut, open_ & ~cut & ~stale, open_ & stale)
+        if not (offered.now | offered.of_moment).any():
+            return []
+        values = np.maximum(gains * self._worth.of(part, *view.size), self._aim.least)
         prices = self._aim.prices(view.now_ns)
-        self._learn(rows, at, open_ & (held | ~cut), gains * worth, view, prices)
-        decisions = list(
-            self._spend(rows, at, gains, worth, (open_ & ~cut & ~stale, open_ & stale), view)
-            if open_.any()
-            else ()
-        )
-        left = ~rows["pending"][at]
-        self._note(rows, at[left & ready & ~in_band], Suppression.OUTSIDE_BAND)
-        self._note(rows, at[left & ready & in_band & cut & ~held], Suppression.CUT_BY_FRAME)
-        self._note(rows, at[left & ready & in_band & cooling], Suppression.COOLDOWN)
-        self._note(rows, at[left & ready & in_band & ~cooling & kept], Suppression.WITHIN_RISK)
-        decided = np.isin(at, [p for d in decisions for p in d.asked])
-        refused = left & open_ & (held | ~cut) & ~decided
-        fresh = rows["suppression"][at] < Suppression.BUDGET_REQUESTS
-        self._note(rows, at[refused & fresh], Suppression.PRICE)
-        return decisions
+        self._learn(offered, values, view, prices)
+        return list(self._spend(offered, gains, values, view, prices))
 
     def suppress_all(self, rows: Rows) -> None:
         """Notes that there is nobody to ask."""
@@ -198,10 +231,6 @@ class Policy:
     def settle(self, reservation: Reservation, size_bytes: float) -> None:
         """Learns the size on the wire of what was reserved; 0 when it is never sent."""
         self._aim.settle(reservation, size_bytes)
-
-    def learn_size(self, level: int, predicted: float, size_bytes: float) -> None:
-        """Hears what a crop at a level came to, and what had been predicted."""
-        self.planner.learn_size(level, predicted, size_bytes)
 
     def pay(
         self, region: Region, value: float, view: View, *, by_lot: bool = False
@@ -228,9 +257,12 @@ class Policy:
         answer = self._aim.reserve(OUTBIDS, ask.size_bytes, ask.encode_s, now_ns)
         return answer if isinstance(answer, Suppression) else (ask, answer)
 
-    def _gains(self, rows: Rows, scores: Scores) -> Floats:
-        """Expected gain (L, N) of an answer about each track, class costs left aside."""
-        return self._model.gains_of(scores, np.sqrt(box_areas(observed_boxes(rows))))
+    def _offers_again(self, now_ns: int) -> bool:
+        """Whether it is time to offer anew what was refused: not with every frame."""
+        waits = 0 <= now_ns - self._offered_at_ns < _OFFER_AGAIN_S * NS_PER_S
+        if not waits:
+            self._offered_at_ns = now_ns
+        return not waits
 
     def _in_band(self, rows: Rows) -> Mask:
         label = rows["edge_label"]
@@ -239,130 +271,120 @@ class Policy:
         )
         return in_band
 
-    def _kept_by_risk(self, rows: Rows) -> Mask:
-        """Which tracks the aim keeps, by the probability that the edge is wrong about them."""
-        stands = rows["score"] >= self._report[rows["edge_label"]]
-        doubt = np.where(stands, 1 - rows["score"], rows["score"])
-        return np.array([self._aim.keeps(value) for value in doubt.tolist()], np.bool_)
+    def _wanted(self, rows: Rows) -> Mask:
+        """Which tracks (N,) the aim wants to ask about, by their band and the edge's doubt."""
+        stands = rows["best_score"] >= self._report[rows["edge_label"]]
+        doubts = np.where(stands, 1 - rows["score"], rows["score"])
+        return self._aim.wants(self._in_band(rows), doubts)
 
-    def _may_be_drawn(self, rows: Rows) -> Mask:
-        """Tracks that the audit will draw if nobody asks; each is looked up once."""
-        known = self._foreseen
-        ids = rows["track_id"].tolist()
-        if len(known) > 2 * len(ids) + _FORESEEN_MAX:
-            self._foreseen = known = {i: known[i] for i in ids if i in known}
-        return np.array(
-            [known[i] if i in known else known.setdefault(i, self._foresees(i)) for i in ids],
-            np.bool_,
-        )
+    def _may_be_drawn(self, rows: Rows, at: Positions, among: Mask) -> Mask:
+        """Tracks (N,) that the audit will draw if nobody asks; each is looked up once."""
+        unknown = at[among & (rows["foreseen"][at] == FORESEEN_UNKNOWN)]
+        for position in unknown[:_LOOKUPS_MAX].tolist():
+            drawn = self._foresees(int(rows["track_id"][position]))
+            rows["foreseen"][position] = FORESEEN_DRAWN if drawn else FORESEEN_NOT
+        return np.asarray(among & (rows["foreseen"][at] == FORESEEN_DRAWN), np.bool_)
 
-    def _leaving(self, rows: Rows, frame_width: int, frame_height: int) -> Mask:
-        ahead = rows["box"].copy()
-        motion = rows["velocity"] * np.float32(self._settings.leaving_frames)
-        ahead[:, :2] += motion
-        ahead[:, 2:] += motion
-        out = np.asarray((ahead[:, :2] < 0).any(axis=1), np.bool_)
-        out |= (ahead[:, 2:] > np.array([frame_width, frame_height], np.float32)).any(axis=1)
-        return out
+    def _hold(self, rows: Rows, at: Positions, view: View, whole: Mask, value: Floats) -> Floats:
+        """Holds what is a better moment than before; returns the merit (N,) of the present one.
 
-    def _hold(self, rows: Rows, view: View, wanted: Mask, value: Floats) -> Floats:
-        """Holds what is a better moment than before; returns the merit (N,) of the present one."""
-        boxes = observed_boxes(rows)
-        sizes = np.sqrt(np.maximum(box_areas(boxes), 1))
-        merit = np.asarray(value * sizes, np.float32)
-        hopeful = np.flatnonzero(wanted)
-        hopeful = hopeful[np.argsort(-value[hopeful], kind="stable")]
-        for position in hopeful[:_LOOKS_MAX].tolist():
-            merit[position] *= np.sqrt(sharpness_of(view.pixels, boxes[position]))
-            track_id, score = int(rows["track_id"][position]), float(merit[position])
-            if self.moments.wants(track_id, score):
-                region = self.planner.region_of(boxes[position], view.size)
+        Sharpness costs time, so it is measured of a few tracks: the most valuable, and of the
+        others each in its turn. What was not measured is taken for as good as it was.
+        """
+        part = rows[at]
+        boxes = observed_boxes(part)
+        merit = np.full(len(at), np.inf, np.float32)
+        may_hold = whole & (value > 0)
+        if self.moments.full:
+            known = part["held_merit"] > 0
+            self.moments.refused += int(np.count_nonzero(may_hold & ~known))
+            may_hold &= known
+        hopeful = may_hold.nonzero()[0]
+        if hopeful.size > _LOOKS_MAX:
+            hopeful = hopeful[np.argsort(-value[hopeful], kind="stable")]
+            turn = view.sequence % (hopeful.size - 1)
+            hopeful = np.array([hopeful[0], np.roll(hopeful[1:], -turn)[0]])
+        for position in hopeful.tolist():
+            box = boxes[position]
+            size = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
+            now = float(value[position]) * size * math.sqrt(sharpness_of(view.pixels, box))
+            merit[position] = now
+            if now > BETTER * part["held_merit"][position]:
+                region = self.planner.region_of(box, view.size)
                 when = (view.sequence, view.captured_at_ns)
-                self.moments.hold(moment_of(rows, position, view.pixels, region, when, score))
-        # What was not looked at is taken for as good as it was.
-        merit[hopeful[_LOOKS_MAX:]] = np.inf
+                if self.moments.hold(moment_of(part, position, view.pixels, region, when, now)):
+                    rows["held_merit"][at[position]] = now
         return merit
 
-    def _held_merit(self, rows: Rows, held: Mask) -> Floats:
-        merits = np.zeros(len(rows), np.float32)
-        for position in np.flatnonzero(held).tolist():
-            moment = self.moments.of(int(rows["track_id"][position]))
-            merits[position] = moment.merit if moment is not None else 0.0
-        return merits
-
-    def _learn(
-        self, rows: Rows, at: Positions, ready: Mask, values: Floats, view: View, prices: Prices
-    ) -> None:
+    def _learn(self, offers: _Offers, values: Floats, view: View, prices: Prices) -> None:
         """Lets the aim hear of each track once, when it may first be asked about."""
-        fresh = np.flatnonzero(ready & ~rows["offered"][at])
+        rows, at = offers.rows, offers.at
+        fresh = np.flatnonzero((offers.now | offers.of_moment) & ~rows["offered"][at])
         if fresh.size == 0:
             return
         boxes = observed_boxes(rows[at[fresh]])
-        quotes = self.planner.quote(boxes, values[:, fresh], view.size, prices)
-        for value, size_bytes, encode_s in zip(*(q.tolist() for q in quotes), strict=True):
-            self._aim.learn(value, size_bytes, encode_s, view.now_ns)
+        self._aim.learn(
+            *self.planner.quote(boxes, values[:, fresh], view.size, prices), view.now_ns
+        )
         rows["offered"][at[fresh]] = True
 
     def _spend(
-        self,
-        rows: Rows,
-        at: Positions,
-        gains: Floats,
-        worth: Floats,
-        wanted: tuple[Mask, Mask],
-        view: View,
+        self, offers: _Offers, gains: Floats, values: Floats, view: View, prices: Prices
     ) -> Iterator[Decision]:
         """Plans and pays: what the present frame shows, then what was held of an earlier one."""
-        now_wanted, held_wanted = wanted
-        values = gains * worth
-        riders = ~rows["pending"][at] & (rows["coasted"][at] == 0) & self._in_band(rows[at])
+        rows, at, riders = offers.rows, offers.at, offers.riders
         boxes = observed_boxes(rows[at])
-        prices = self._aim.prices(view.now_ns)
-        asks = self.planner.plan(
-            boxes, np.where(riders, values, 0), now_wanted, view.size, prices, view.texture
-        )
+        refused = np.ones(len(at), np.bool_)
+        worth = np.where(riders, values, 0)
+        asks = self.planner.plan(boxes, worth, offers.now, view.size, prices, view.texture)
         for ask in asks:
-            members = [m for m in ask.members.tolist() if riders[m]]
-            anchors = [m for m in members if now_wanted[m]]
-            if not anchors:
+            members = ask.members[riders[ask.members]]
+            anchors = members[offers.now[members]]
+            if anchors.size == 0:
                 continue
-            members = [anchors[0], *(m for m in members if m != anchors[0])]
-            yield from self._pay(rows, at, members, gains, ask, view, None)
-        for position in np.flatnonzero(held_wanted).tolist():
+            others = members[members != anchors[0]]
+            members = np.concatenate([anchors[:1], others])
+            refused[anchors] = False
+            gain = float(gains[ask.level, members].sum())
+            reason = Reason.LEAVING if offers.leaving[members[0]] else Reason.UNCERTAIN
+            yield from self._pay(rows, (at[members], at[anchors]), ask, gain, reason, view)
+        for position in np.flatnonzero(offers.of_moment & ~rows["pending"][at]).tolist():
             moment = self.moments.of(int(rows["track_id"][at[position]]))
-            if moment is None or rows["pending"][at[position]]:
+            if moment is None:
                 continue
             texture = texture_of(moment.pixels)
             ask = self.planner.choose(moment.region, values[:, position], prices, texture)
-            yield from self._pay(rows, at, [position], gains, ask, view, moment)
+            alone = at[position : position + 1]
+            refused[position] = False
+            gain = float(gains[ask.level, position])
+            yield from self._pay(rows, (alone, alone), ask, gain, Reason.LEAVING, view, moment)
+        refused &= (offers.now | offers.of_moment) & ~rows["pending"][at]
+        self._note(rows, at[refused], Suppression.PRICE)
 
     def _pay(
         self,
         rows: Rows,
-        at: Positions,
-        members: list[int],
-        gains: Floats,
+        tracks: tuple[Positions, Positions],
         ask: Ask,
+        gain: float,
+        reason: Reason,
         view: View,
-        moment: Moment | None,
+        moment: Moment | None = None,
     ) -> Iterator[Decision]:
-        positions = at[members]
+        """Pays for one crop that is to decide about tracks, and is made because of some of them."""
+        members, anchors = tracks
         answer = self._aim.reserve(ask.value, ask.size_bytes, ask.encode_s, view.now_ns)
         if isinstance(answer, Suppression):
-            self._note(rows, positions, answer)
+            self._note(rows, anchors, answer)
             return
-        first = rows[positions[0]]
-        reason = Reason.UNCERTAIN
-        if first["answered"]:
+        if rows["answered"][members[0]]:
             reason = Reason.CHANGED
-        elif moment is not None or self._leaving(rows[positions[:1]], *view.size)[0]:
-            reason = Reason.LEAVING
-        rows["pending"][positions] = True
-        rows["asked_at_ns"][positions] = view.now_ns
-        for track_id in rows["track_id"][positions].tolist():
+        rows["pending"][members] = True
+        rows["asked_at_ns"][members] = view.now_ns
+        rows["held_merit"][members] = 0
+        for track_id in rows["track_id"][members].tolist():
             self.moments.forget(track_id)
-        gain = float(gains[ask.level, members].sum())
-        asked = tuple(positions.tolist())
+        asked = tuple(members.tolist())
         yield Decision(ask.region, ask.level, asked, reason, ask.value, gain, answer, moment)
 
     def _note(self, rows: Rows, at: Positions, cause: Suppression) -> None:
@@ -371,11 +393,3 @@ class Policy:
         if changed.size:
             rows["suppression"][changed] = cause
             self.suppressed[cause] = self.suppressed.get(cause, 0) + changed.size
-
-
-def touches_border(rows: Rows, frame_width: int, frame_height: int) -> Mask:
-    """Boxes that the frame's border cuts."""
-    boxes = observed_boxes(rows)
-    far_corner = (frame_width - _BORDER_PX, frame_height - _BORDER_PX)
-    cut = (boxes[:, :2] < _BORDER_PX) | (boxes[:, 2:] > far_corner)
-    return np.asarray(cut.any(axis=1), np.bool_)

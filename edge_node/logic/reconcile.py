@@ -18,6 +18,7 @@ from edge_node.config import FusionSettings
 from edge_node.logic.amend import Amender, Reading, note_of
 from edge_node.logic.fuse import Finding, gain_of, judge
 from edge_node.logic.memory import Memories
+from edge_node.logic.opinions import write_asked
 from edge_node.logic.policy import Decision
 from edge_node.logic.records import PENDING, Correction, Record, track_to_json
 from edge_node.logic.rows import Floats, Positions, Rows, labels_of, observed_boxes
@@ -197,8 +198,11 @@ class Reconciler:
         asked = at[[subject.asked for subject in subjects]]
         asked = asked[asked >= 0]
         self._tracker.rows["pending"][asked] = False
-        # What is withheld in shadow is not asked about again, as if it had been answered.
-        over = ending.outcome in (EscalationOutcome.ANSWERED, EscalationOutcome.WITHHELD)
+        # What is withheld in shadow is asked about again when what is answered would be.
+        withheld = ending.outcome is EscalationOutcome.WITHHELD
+        if withheld and asked.size:
+            self._note_withheld(question)
+        over = withheld or ending.outcome is EscalationOutcome.ANSWERED
         self._tracker.rows["answered"][asked] |= over
         corrected = {correction.track_id for correction in corrections}
         for subject, place in zip(subjects, at.tolist(), strict=True):
@@ -214,6 +218,17 @@ class Reconciler:
                     yield {**self._track_record(memory.ended), "revision": 1}
             if place < 0 and not memory.open_questions:
                 self._memories.forget(subject.track_id)
+
+    def _note_withheld(self, question: Question) -> None:
+        """Remembers of the tracks alive what the cloud would have been shown."""
+        asked = [subject for subject in question.subjects if subject.asked]
+        at = self._memories.positions([subject.track_id for subject in asked])
+        alive = at >= 0
+        rows = self._tracker.rows[at[alive]]
+        boxes = np.stack([subject.box for subject in asked])[alive]
+        scores = np.array([subject.score for subject in asked], np.float32)[alive]
+        write_asked(rows, np.ones(len(rows), np.bool_), scores, boxes)
+        self._tracker.rows[at[alive]] = rows
 
     def _track_record(self, row: Rows) -> Record:
         note = self._memories.note(int(row["track_id"][0]))

@@ -24,6 +24,7 @@ Mask = npt.NDArray[np.bool_]
 NO_LABEL = -1
 BEFORE_FIRST = -1
 """A sequence number that no frame has."""
+FORESEEN_UNKNOWN, FORESEEN_NOT, FORESEEN_DRAWN = 0, 1, 2
 
 
 @functools.lru_cache(maxsize=8)
@@ -71,6 +72,9 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("offered", np.bool_),
         ("asked_at_ns", np.int64),
         ("suppression", np.int8),
+        # Merit of the moment that is held (0: none), and whether an audit may draw it: FORESEEN_*.
+        ("held_merit", np.float32),
+        ("foreseen", np.int8),
         # The last sequence it was seen in before the gap that was asked about; BEFORE_FIRST: none.
         ("gap_sequence", np.int64),
     ]

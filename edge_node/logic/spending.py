@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge_node.logic.budget import TokenBucket
+from edge_node.logic.demand import Amounts
 from edge_node.logic.price import Pricing
 
 
@@ -77,8 +78,8 @@ class Budget(Protocol):
     Instants are those of the process's clock.
     """
 
-    def learn(self, value: float, size_bytes: float, now_ns: int, costs: float = 0.0) -> None:
-        """Hears of an offer; once per offer, when it is first made, however often it is repeated.
+    def learn(self, value: Amounts, size_bytes: Amounts, now_ns: int, costs: Amounts = 0.0) -> None:
+        """Hears of an offer, or of several; once of each, when it is first made.
 
         Args:
             value: What a verdict is expected to gain, in any positive unit.
@@ -124,8 +125,8 @@ class Ledger:
         self.bytes = Account(limits.bytes_per_s, limits.bytes_burst, limits.bytes_headroom)
         self.requests = Account(limits.requests_per_s, limits.requests_burst)
 
-    def learn(self, value: float, size_bytes: float, now_ns: int, costs: float = 0.0) -> None:
-        """Hears of an offer that is made for the first time."""
+    def learn(self, value: Amounts, size_bytes: Amounts, now_ns: int, costs: Amounts = 0.0) -> None:
+        """Hears of offers that are made for the first time."""
         price = self.price(now_ns)
         worth = value - costs
         self.bytes.pricing.demand.add(worth - price.per_request, size_bytes)

@@ -17,7 +17,6 @@ Array = npt.NDArray[np.float64]
 
 _EDGES_S: Array = np.geomspace(0.01, 100.0, 33)
 _MEMORY_VERDICTS = 100.0
-_PRIOR_VERDICTS = 4.0
 _PRIOR_S = 0.3
 _FRAME_S = 1 / 30
 _FRAME_MEMORY = 0.05
@@ -28,9 +27,14 @@ class Latency:
     """How long verdicts take: a histogram that forgets. Times are seconds from capture."""
 
     def __init__(self) -> None:
-        """Begins with the belief that verdicts take some tenths of a second."""
+        """Begins with the belief that verdicts take some tenths of a second.
+
+        That belief stays, as that of one verdict: after whatever outage a verdict is worth
+        something, or none would be asked for and its end never be noticed.
+        """
         self._counts = np.zeros(len(_EDGES_S) + 1)
-        self._counts[int(np.searchsorted(_EDGES_S, _PRIOR_S))] = _PRIOR_VERDICTS
+        self._prior = np.zeros(len(_EDGES_S) + 1)
+        self._prior[int(np.searchsorted(_EDGES_S, _PRIOR_S))] = 1.0
         self._missing = 0.0
         self._middles: Array = np.concatenate(
             [_EDGES_S[:1] / 2, np.sqrt(_EDGES_S[1:] * _EDGES_S[:-1]), _EDGES_S[-1:]]
@@ -56,7 +60,8 @@ class Latency:
         return np.asarray(left @ self._shares())
 
     def _shares(self) -> Array:
-        return np.asarray(self._counts / (self._counts.sum() + self._missing))
+        counts = self._counts + self._prior
+        return np.asarray(counts / (counts.sum() + self._missing))
 
 
 class Worth:

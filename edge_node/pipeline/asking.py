@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_node.config import EdgeSettings
 from edge_node.logic.audit_estimate import Draw
+from edge_node.logic.background import Abstention
 from edge_node.logic.lookout import Lookout, Sight
 from edge_node.logic.plan import Planner
 from edge_node.logic.policy import Decision, Policy, View
@@ -24,6 +25,7 @@ from edge_node.pipeline.auditing import Auditing
 from edge_node.ports import AskingRules, EscalationSink
 from edge_node.values import (
     Accepted,
+    AuditLoss,
     Candidate,
     Encoded,
     Ending,
@@ -37,6 +39,8 @@ from foundation.clock import Clock, after_s, elapsed_s
 from foundation.escalations import LabelledBoxes
 from foundation.frames import Pixels, Scores
 from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES
+
+_SHOW_S = 1.0
 
 
 class Asking:
@@ -75,6 +79,7 @@ class Asking:
         self._lookout = Lookout(settings.policy.missed, settings.crop, limits.low, rules.ordinary)
         self._payments: dict[str, Reservation] = {}
         self._frame_size = (0, 0)
+        self._shown_at_ns = 0
 
     def decide(self, rows: Rows, view: View, scores: Scores, *, scene_moves: bool) -> None:
         """Asks about the present frame, which the model has looked at and which is published.
@@ -92,7 +97,8 @@ class Asking:
             return
         self._worth.note_frame(view.sequence, view.captured_at_ns)
         sights = list(self._lookout.look(rows, view.pixels, scores, scene_moves=scene_moves))
-        self._metrics.novel.set(self._lookout.novel)
+        if self._lookout.abstained is not Abstention.NONE:
+            self._metrics.background_abstentions[self._lookout.abstained.value].inc()
         for decision in self._policy.consider(rows, view, self._lookout.temper(rows["score"])):
             self._send(decision, *_cut(decision, view))
         self._count_suppressed()
@@ -100,10 +106,20 @@ class Asking:
             self._ask_about(rows, view, sight)
         self._audit_place(rows, view)
         self._auditing.show(view.now_ns)
-        prices = self._rules.aim.prices(view.now_ns)
-        self._metrics.prices["byte"].set(prices.per_byte)
-        self._metrics.prices["request"].set(prices.per_request)
-        self._metrics.prices["encode_second"].set(prices.per_encode_s)
+        if not 0.0 <= elapsed_s(self._shown_at_ns, view.now_ns) < _SHOW_S:
+            self._show(view.now_ns)
+
+    def _show(self, now_ns: int) -> None:
+        self._shown_at_ns = now_ns
+        metrics, prices = self._metrics, self._rules.aim.prices(now_ns)
+        metrics.prices["byte"].set(prices.per_byte)
+        metrics.prices["request"].set(prices.per_request)
+        metrics.prices["encode_second"].set(prices.per_encode_s)
+        metrics.novel.set(self._lookout.novel)
+        moments = self._policy.moments
+        metrics.moments.set(len(moments))
+        metrics.moments_refused.inc(moments.refused)
+        moments.refused = 0
 
     def close(self, rows: Rows) -> None:
         """Tracks end: of those that nobody was asked about, some are drawn for the audit.
@@ -117,9 +133,12 @@ class Asking:
             draw = None if self._sink is None else self._auditing.draw_track(row, now_ns)
             if draw is None:
                 continue
-            paid = None if moment is None else self._policy.pay_for_moment(moment, now_ns)
-            if moment is None or paid is None or isinstance(paid, Suppression):
-                self._auditing.lose(draw)
+            if moment is None:
+                self._auditing.lose(draw, AuditLoss.NO_CROP)
+                continue
+            paid = self._policy.pay_for_moment(moment, now_ns)
+            if isinstance(paid, Suppression):
+                self._auditing.lose(draw, AuditLoss.UNPAID)
                 continue
             ask, reservation = paid
             gain = moment.score * (1 - moment.score)
@@ -137,7 +156,9 @@ class Asking:
             return
         size = news.size_bytes + FRAMING_BYTES + PROPOSAL_BYTES * len(_asked(question))
         self._policy.settle(reservation, size)
-        self._policy.learn_size(self._level_index[question.level], reservation.size_bytes, size)
+        self._policy.planner.learn_size(
+            self._level_index[question.level], reservation.size_bytes, size
+        )
         self._metrics.escalation_bytes.inc(size)
 
     def hear_accepted(self, news: Accepted) -> None:
@@ -153,17 +174,18 @@ class Asking:
         answered = ending.outcome is EscalationOutcome.ANSWERED
         self._auditing.end(ending.escalation_id, fusion.findings if answered else None)
         if answered and fusion.question is not None:
-            captured_at_ns = fusion.question.captured_at_ns
-            self._worth.latency.learn(elapsed_s(captured_at_ns, ending.ended_at_ns))
+            left_s = elapsed_s(ending.ended_at_ns, fusion.question.expires_at_ns)
+            self._worth.latency.learn(max(0.0, self._settings.policy.expiry_s - left_s))
             self._metrics.realized_gain.inc(fusion.gain)
         elif ending.outcome in (EscalationOutcome.EXPIRED, EscalationOutcome.SHED):
             self._worth.latency.learn(None)
 
     def _ask_about(self, rows: Rows, view: View, sight: Sight) -> None:
         """Asks about a place where nothing was detected, if that is worth its price."""
-        paid = self._policy.pay(sight.region, sight.worth, view)
+        asked = sight.position >= 0 and rows["pending"][sight.position]
+        paid = Suppression.PENDING if asked else self._policy.pay(sight.region, sight.worth, view)
         if isinstance(paid, Suppression):
-            self._metrics.sights_refused[sight.reason].inc()
+            self._metrics.sights_refused[sight.reason, paid].inc()
             return
         ask, reservation = paid
         self._lookout.settle(sight, rows)
@@ -179,7 +201,7 @@ class Asking:
             return
         paid = self._policy.pay(draw.region, 1.0, view, by_lot=True)
         if isinstance(paid, Suppression):
-            self._auditing.lose(draw)
+            self._auditing.lose(draw, AuditLoss.UNPAID)
             return
         ask, reservation = paid
         decision = Decision(ask.region, ask.level, (), Reason.AUDIT, ask.value, 0.0, reservation)
@@ -200,11 +222,13 @@ class Asking:
             crop: uint8 BGR copy of the region.
             draw: The draw that it is the audit of.
         """
+        # A held moment may be older than an answer may take: the time to answer begins now.
+        asked_at_ns = when[1] if decision.moment is None else self._clock.now_ns()
         self._metrics.asks[decision.reason].inc()
         self._metrics.forecast_gain.inc(decision.gain)
         self._metrics.forecast_bytes.inc(decision.reservation.size_bytes)
         if self._sink is None:
-            return
+            raise RuntimeError("nothing is decided where there is nobody to ask")
         level = self._levels[decision.level]
         question = self._reconciler.ask(
             decision,
@@ -212,7 +236,7 @@ class Asking:
             escalation_id=uuid.uuid4().hex,
             sequence=when[0],
             captured_at_ns=when[1],
-            expires_at_ns=after_s(when[1], self._settings.policy.expiry_s),
+            expires_at_ns=after_s(asked_at_ns, self._settings.policy.expiry_s),
             frame_size=self._frame_size,
         )
         subjects = _asked(question)

@@ -16,6 +16,7 @@ from edge_node.logic.fuse import Finding
 from edge_node.logic.records import reported
 from edge_node.logic.rows import Floats, Rows, observed_boxes
 from edge_node.metrics import EdgeMetrics
+from edge_node.values import AuditLoss
 from foundation.clock import elapsed_s
 
 _ESTIMATE_S = 10.0
@@ -75,16 +76,17 @@ class Auditing:
         if draw is None:
             return
         if findings is None or self._sampler is None:
-            self.lose(draw)
+            self.lose(draw, AuditLoss.UNANSWERED)
             return
         wrong = self._sampler.answer(draw, findings)
         self._count(draw, "wrong" if wrong else "right")
 
-    def lose(self, draw: Draw) -> None:
-        """The audit of a draw was not paid, not sent or not answered."""
+    def lose(self, draw: Draw, cause: AuditLoss) -> None:
+        """The audit of a draw will have no answer."""
         if self._sampler is not None:
             self._sampler.lose(draw)
             self._count(draw, "lost")
+            self._metrics.audit_losses[cause].inc()
 
     def show(self, now_ns: int) -> None:
         """Shows what the audits say of silent errors, now and then: it takes a millisecond."""

@@ -103,8 +103,8 @@ class FrameLane:
         if work.arrival is not None:
             self._process(work.arrival)
         if work.frames_ended and not self.frames_done.is_set() and work.arrival is None:
+            self._close_tracks(self._tracker.end_all())  # which may ask: of some an audit is drawn
             self.frames_done.set()
-            self._close_tracks(self._tracker.end_all())
         if work.closed:
             self._close_tracks(self._tracker.end_all())
         return not work.closed

@@ -7,8 +7,10 @@ import numpy as np
 from edge_node.values import Candidate, Question, Subject
 from foundation.clock import SystemClock, after_s
 from foundation.escalations import Encoding, Escalation, LabelledBoxes, Region
+from foundation.levels import Level
 
 REGION = Region(0, 0, 64, 48)
+LEVEL = Level(Encoding.WEBP, 80)
 PROPOSALS = LabelledBoxes(
     np.array([[10, 20, 18, 28]], np.float32), np.array([0.4], np.float32), ("blue",)
 )
@@ -27,9 +29,10 @@ def candidate(id_: str, *, expiry_s: float = 5.0, value: float = 0.24) -> Candid
         frame_height=48,
         subjects=(Subject(3, PROPOSALS.boxes[0], "blue", 0.4, asked=True),),
         reason="uncertain",
-        bytes_reserved=1000,
+        level=str(LEVEL),
+        gain=0.24,
     )
-    return Candidate(question, np.zeros((48, 64, 3), np.uint8), PROPOSALS, value)
+    return Candidate(question, np.zeros((48, 64, 3), np.uint8), PROPOSALS, LEVEL, value)
 
 
 def escalation(id_: str, *, expiry_s: float = 5.0, size: int = 100) -> Escalation:

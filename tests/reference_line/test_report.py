@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from edge_node.config import EdgeSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.values import Effect, EscalationOutcome, FrameOutcome
 from foundation.manifest import ClassThresholds, Thresholds
@@ -78,7 +77,6 @@ def analysis(line: Line) -> Analysis:
 @pytest.fixture(scope="module")
 def page(analysis: Analysis, line: Line) -> str:
     """The report of that run."""
-    settings = EdgeSettings()
     return render_page(
         analysis.summary,
         headline(analysis.summary),

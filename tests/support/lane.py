@@ -9,11 +9,16 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from edge_node.ports import Capture, JsonRecord, ScoreLimits
+from edge_node.adapters.rules import make_aim
+from edge_node.config import PolicySettings
+from edge_node.logic.novelty import NoveltyModel
+from edge_node.logic.spending import Ledger, Limits
+from edge_node.ports import AskingRules, Capture, JsonRecord, ScoreLimits
 from edge_node.values import Candidate
 from foundation.clock import Clock
 from foundation.errors import HardcaseError, RejectedError, RejectReason
 from foundation.frames import Detections, Pixels
+from foundation.gains import GainModel, LevelCosts, variance_gains
 from tests.support.clock import ManualClock
 
 T = TypeVar("T")
@@ -30,6 +35,28 @@ def always(value: T) -> Callable[[int], T]:
         return value
 
     return say
+
+
+def asking_rules(
+    policy: PolicySettings,
+    limits: ScoreLimits,
+    *,
+    gains: GainModel | None = None,
+    ordinary: NoveltyModel | None = None,
+) -> AskingRules:
+    """The rules of one camera by itself, p(1 - p) at webp80 unless other gains are given."""
+    model = gains or variance_gains([LevelCosts(level="webp80")])
+    ledger = Ledger(
+        Limits(
+            policy.uplink_bytes_per_s,
+            policy.uplink_bytes_burst,
+            policy.requests_per_s,
+            policy.requests_burst,
+        )
+    )
+    aim = make_aim(policy, ledger, model, "scripted")
+    costs = np.ones(len(limits.low), np.float32)
+    return AskingRules(limits, model, costs, aim, ordinary)
 
 
 class ScriptedSource:

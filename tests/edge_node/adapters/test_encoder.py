@@ -6,7 +6,6 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from edge_node.adapters.encoder import CropEncoder
-from edge_node.config import CropSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.values import Candidate
 from foundation.clock import SystemClock
@@ -19,7 +18,6 @@ def encoder(queue_max: int = 4) -> CropEncoder:
     """An encoder of one camera."""
     metrics = EdgeMetrics(CollectorRegistry(), "cam")
     return CropEncoder(
-        CropSettings(),
         queue_max,
         site="site",
         camera="cam",

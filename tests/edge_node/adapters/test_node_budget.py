@@ -16,6 +16,7 @@ import pytest
 from edge_node.adapters.node_budget import FILE_BYTES, FILE_NAME, NOTES_MAX, NodeBudget
 from edge_node.logic.budget import NS_PER_S
 from edge_node.logic.spending import Ledger, Limits, Refusal, Reservation
+from edge_node.values import NodeEvent
 from foundation.errors import ConfigError
 from tests.support.clock import ManualClock
 
@@ -50,7 +51,7 @@ def test_cameras_spend_from_one_bucket(tmp_path: Path) -> None:
         assert isinstance(reserve(one, clock, 9_000.0), Reservation)
         assert reserve(other, clock, 2_000.0) is Refusal.BYTES
         assert isinstance(reserve(other, clock, 1_000.0), Reservation)
-        assert (one.resets, other.resets) == (0, 0)
+        assert (one.events[NodeEvent.RESET], other.events[NodeEvent.RESET]) == (0, 0)
 
 
 def test_settlement_is_seen_by_the_others(tmp_path: Path) -> None:
@@ -109,8 +110,8 @@ def test_held_lock_refuses_at_once_and_notes_follow(tmp_path: Path) -> None:
             one.settle(reservation, 0)
             for _ in range(NOTES_MAX + 3):
                 one.learn(1.0, 1_000.0, clock.now_ns())
-        assert one.contended == 2
-        assert one.forgotten == 3
+        assert one.events[NodeEvent.CONTENDED] == 2
+        assert one.events[NodeEvent.FORGOTTEN] == 3
         assert reserve(other, clock, 10_000.0) is Refusal.BYTES
         one.reserve(0.0, 1.0, clock.now_ns())
         assert isinstance(other.reserve(1e9, 10_000.0, clock.now_ns()), Reservation)
@@ -123,7 +124,7 @@ def test_what_is_too_dear_is_refused_without_the_file(tmp_path: Path) -> None:
         reserve(one, clock, 0.0)
         with holder(tmp_path):
             assert one.reserve(0.0, 1_000.0, clock.now_ns()) is Refusal.PRICE
-            assert one.contended == 0
+            assert one.events[NodeEvent.CONTENDED] == 0
             clock.advance_s(1.0)
             assert one.reserve(0.0, 1_000.0, clock.now_ns()) is Refusal.CONTENDED
 
@@ -151,7 +152,7 @@ def test_disk_that_is_full(tmp_path: Path) -> None:
             budget.reserve(1.0, 0.0, now_ns)
             now_ns += 10**10
             full(0)
-            print(budget.reserve(1.0, 5_000.0, now_ns), budget.unwritten)
+            print(budget.reserve(1.0, 5_000.0, now_ns), budget.events["unwritten"])
             full(resource.RLIM_INFINITY)
             print(type(budget.reserve(1.0, 10_000.0, now_ns)).__name__)
     """
@@ -173,7 +174,7 @@ def test_killed_holder_frees_the_lock(tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
             process.wait(10.0)
             assert isinstance(reserve(one, clock, 10_000.0), Reservation)
-        assert one.resets == 0
+        assert one.events[NodeEvent.RESET] == 0
 
 
 @pytest.mark.parametrize(
@@ -199,10 +200,10 @@ def test_damaged_file_is_an_empty_bucket(tmp_path: Path, damage: object) -> None
         reserve(one, clock, 0.0)
         path.write_bytes(damage(path.read_bytes()))
         assert reserve(one, clock, 1.0) is Refusal.BYTES
-        assert one.resets == 1
+        assert one.events[NodeEvent.RESET] == 1
         clock.advance_s(1.0)
         assert isinstance(reserve(one, clock, 1_000.0), Reservation)
-        assert one.resets == 1
+        assert one.events[NodeEvent.RESET] == 1
 
 
 def test_removed_file_does_not_make_two_budgets(tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_processes_together_stay_within_the_budget(tmp_path: Path) -> None:
                 if isinstance(budget.reserve(1.0, 100.0, boottime_ns()), Reservation):
                     print(boottime_ns(), flush=True)
                 time.sleep(0.0005)
-            print("resets", budget.resets, file=sys.stderr)
+            print("resets", budget.events["reset"], file=sys.stderr)
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
     running = [

@@ -45,7 +45,7 @@ class Link:
         self._came = asyncio.Event()
         spool = MemorySpool(SpoolSettings())
         self.lane = EscalationLane(values, self, spool, self._post, metrics, clock)
-        self._uplink = GrpcUplink(values, Encoding.WEBP, metrics, clock)
+        self._uplink = GrpcUplink(values, frozenset({Encoding.WEBP}), metrics, clock)
 
     def offer(self, candidate: Candidate) -> bool:
         """As the encoder: room for everything."""
@@ -208,7 +208,7 @@ async def test_unaccepted_encoding_is_an_operators_business(
         async with link.running():
             await link.until("edge_uplink_errors_total", 1, reason="refused")
         assert escalator.received == []
-    assert "crop.encoding" in caplog.text
+    assert "crop.levels" in caplog.text
 
 
 async def test_crop_above_the_escalators_limit_fails_alone() -> None:

@@ -10,6 +10,7 @@ from edge_node.config import FusionSettings, TrackSettings
 from edge_node.logic.policy import Decision
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.rows import Rows, new_rows
+from edge_node.logic.spending import Reservation
 from edge_node.logic.track import Tracker
 from edge_node.values import Question, Reason, Subject
 from foundation.escalations import LabelledBoxes, Region
@@ -66,7 +67,8 @@ def ask(
 ) -> Question:
     """An open question about these positions of the table."""
     return reconciler.ask(
-        Decision(region, asked, Reason.UNCERTAIN, 0.24, 1000),
+        Decision(region, 0, asked, Reason.UNCERTAIN, 0.24, 0.24, Reservation(1000)),
+        level="webp80",
         escalation_id=id_,
         sequence=sequence,
         captured_at_ns=NOW_NS,
@@ -87,7 +89,8 @@ def question(*subjects: Subject, region: Region) -> Question:
         frame_height=HEIGHT,
         subjects=subjects,
         reason="uncertain",
-        bytes_reserved=1000,
+        level="webp80",
+        gain=0.24,
     )
 
 

@@ -20,7 +20,7 @@ from edge_node.logic.audit_estimate import (
     mixed_rate,
     weighted_rate,
 )
-from edge_node.logic.fuse import Finding, judge
+from edge_node.logic.fuse import Finding, Standing, judge
 from edge_node.values import Effect, Subject
 from foundation.escalations import Region
 from tests.edge_node.logic.scene import found, question
@@ -28,8 +28,9 @@ from tests.edge_node.logic.scene import found, question
 WIDTH, HEIGHT, SIDE = 1280, 960, 192
 NOTHING = np.zeros((0, 4), np.float32)
 H_NS = 3_600_000_000_000
-WRONG = Finding(Effect.REFUTED, 0, -1)
-RIGHT = Finding(Effect.CONFIRMED, 0, 0)
+STANDING = Standing(True, True, 5, 1.0, -36_864, 0.9, "q")
+WRONG = Finding(Effect.REFUTED, 0, -1, STANDING)
+RIGHT = Finding(Effect.CONFIRMED, 0, 0, STANDING)
 
 
 def make_sampler(
@@ -204,8 +205,8 @@ def test_wrong_is_what_the_verdict_contradicts(
     box = np.array([605, 405, 615, 415], np.float32)
     subjects = () if stratum is Stratum.EMPTY else (Subject(1, box, "open", 0.95, asked=True),)
     asked = question(*subjects, region=Region(500, 320, 692, 512))
-    findings = judge(asked, found(*detections), FusionSettings())
-    assert is_silent_error(stratum, findings) is wrong
+    judged = judge(asked, found(*detections), FusionSettings())
+    assert is_silent_error(stratum, judged.findings) is wrong
 
 
 def test_every_draw_ends_in_one_count_where_it_was_kept() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_node.logic.budget import SizeEstimate, TokenBucket, check_budget
+from edge_node.logic.budget import TokenBucket, check_budget
 from foundation.errors import ConfigError
 
 START_NS = 1_700_000_000_000_000_000
@@ -166,12 +166,12 @@ def test_debt_is_paid_back_before_the_next_take() -> None:
 @pytest.mark.parametrize(
     ("rate", "burst", "largest", "words"),
     [
-        (0.0, 10.0, 1.0, "rate of the uplink bytes budget is 0"),
-        (-1.0, 10.0, 1.0, "rate"),
-        (math.nan, 10.0, 1.0, "rate"),
-        (1.0, 0.0, 0.0, "burst of the uplink bytes budget is 0"),
-        (1.0, math.inf, 1.0, "burst"),
-        (1.0, 10.0, 10.5, "smaller than one escalation of 10.5"),
+        (0.0, 10.0, 1.0, "bytes_per_s is 0"),
+        (-1.0, 10.0, 1.0, "bytes_per_s"),
+        (math.nan, 10.0, 1.0, "bytes_per_s"),
+        (1.0, 0.0, 0.0, "bytes_burst is 0"),
+        (1.0, math.inf, 1.0, "bytes_burst"),
+        (1.0, 10.0, 10.5, "less than the 10 of the smallest"),
     ],
 )
 def test_budget_that_never_pays_is_refused(
@@ -179,18 +179,10 @@ def test_budget_that_never_pays_is_refused(
 ) -> None:
     """With what to do about it."""
     with pytest.raises(ConfigError, match=words) as caught:
-        check_budget("uplink bytes", rate, burst, largest)
+        check_budget("policy.uplink_bytes", rate, burst, largest)
     assert caught.value.remedy
 
 
 def test_budget_of_one_crop_is_enough() -> None:
     """The smallest that pays."""
-    check_budget("uplink bytes", 0.001, 10.0, 10.0)
-
-
-def test_estimate_learns_from_the_encoder() -> None:
-    """After many crops of one kind the next one is predicted well."""
-    estimate = SizeEstimate(0.5)
-    for _ in range(60):
-        estimate.learn(10_000, 2_512)
-    assert abs(estimate.predict(10_000) - 2_512) < 50
+    check_budget("policy.uplink_bytes", 0.001, 10.0, 10.0)

@@ -14,6 +14,7 @@ from edge_node.logic.policy import Decision
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.records import published_scores
 from edge_node.logic.rows import labels_of
+from edge_node.logic.spending import Reservation
 from edge_node.values import Cause, Ending, EscalationOutcome, Reason
 from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
 from tests.edge_node.logic.scene import (
@@ -82,7 +83,7 @@ def fused(tracked: int, views: list[Crop], order: tuple[int, ...], *, late: bool
         verdict = Verdict(f"q{number}", Answer(views[number].cloud), "digest")
         ending = Ending(f"q{number}", EscalationOutcome.ANSWERED, Cause.NONE, NOW_NS, verdict)
         fusion = reconciler.end(ending)
-        assert not fusion.unknown
+        assert fusion.question is not None
         records += fusion.revised
     last = {record["track_id"]: record for record in records}
     ended = [
@@ -107,10 +108,10 @@ def fused(tracked: int, views: list[Crop], order: tuple[int, ...], *, late: bool
 
 
 def _ask(reconciler: Reconciler, number: int, view: Crop) -> None:
+    asked = tuple(np.flatnonzero(view.asked).tolist())
     reconciler.ask(
-        Decision(
-            view.region, tuple(np.flatnonzero(view.asked).tolist()), Reason.UNCERTAIN, 0.2, 1000
-        ),
+        Decision(view.region, 0, asked, Reason.UNCERTAIN, 0.2, 0.2, Reservation(1000)),
+        level="webp80",
         escalation_id=f"q{number}",
         sequence=5,
         captured_at_ns=NOW_NS,

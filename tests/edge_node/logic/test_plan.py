@@ -33,6 +33,7 @@ def gain_model(*, crop_share: float = 1.0, frame_share: float = 0.0) -> GainMode
 
 
 def flat(region: Region) -> float:
+    """Every region has as much to encode."""
     del region
     return 1.0
 
@@ -45,6 +46,7 @@ def plan(
     model: GainModel | None = None,
     anchors: npt.ArrayLike = True,
 ) -> list[Ask]:
+    """What a planner with these settings plans at a price per byte."""
     places = np.array(boxes, np.float32).reshape(-1, 4)
     may_ask = np.broadcast_to(np.asarray(anchors, np.bool_), len(places))
     planner = Planner(model or gain_model(), SETTINGS)
@@ -53,10 +55,12 @@ def plan(
 
 
 def test_nothing_is_asked_about_nothing() -> None:
+    """Without a proposal there is no crop."""
     assert plan([], np.zeros((2, 0)), 0.0) == []
 
 
 def test_a_free_byte_buys_the_best_level_and_a_dear_one_the_cheap_level() -> None:
+    """And where a byte costs more than it brings, nothing is sent."""
     box = [[100, 100, 120, 120]]
     assert [ask.level for ask in plan(box, [[1.0], [0.5]], 0.0)] == [0]
     assert [ask.level for ask in plan(box, [[1.0], [0.5]], 1.0 / 600)] == [1]
@@ -64,6 +68,7 @@ def test_a_free_byte_buys_the_best_level_and_a_dear_one_the_cheap_level() -> Non
 
 
 def test_near_proposals_share_a_crop_and_far_ones_do_not() -> None:
+    """One request is cheaper than two where little is between them."""
     near = plan([[100, 100, 120, 120], [130, 100, 150, 120]], np.ones((2, 2)), 1e-6)
     assert [sorted(ask.members.tolist()) for ask in near] == [[0, 1]]
     far = plan([[100, 100, 120, 120], [500, 400, 520, 420]], np.ones((2, 2)), 1e-4)
@@ -71,12 +76,14 @@ def test_near_proposals_share_a_crop_and_far_ones_do_not() -> None:
 
 
 def test_what_may_not_cause_a_crop_may_lie_in_one() -> None:
+    """A rider comes along where an anchor is, and never by itself."""
     boxes = [[100, 100, 120, 120], [125, 100, 140, 120], [500, 400, 520, 420]]
     asks = plan(boxes, np.ones((2, 3)), 1e-6, anchors=[True, False, False])
     assert [sorted(ask.members.tolist()) for ask in asks] == [[0, 1]]
 
 
 def test_the_whole_frame_is_sent_where_it_is_cheaper() -> None:
+    """Where much of it is doubtful; one doubtful thing is still a crop."""
     boxes = [[x, y, x + 60, y + 60] for x in range(0, 580, 150) for y in range(0, 420, 120)]
     gains = np.ones((2, len(boxes)))
     asks = plan(boxes, gains, 1e-6, model=gain_model(frame_share=1.0, crop_share=0.9))
@@ -86,6 +93,7 @@ def test_the_whole_frame_is_sent_where_it_is_cheaper() -> None:
 
 
 def test_a_level_that_the_escalator_does_not_take_is_never_chosen() -> None:
+    """However well it would pay."""
     planner = Planner(gain_model(), SETTINGS)
     planner.use(np.array([False, True]))
     box = np.array([[100, 100, 120, 120]], np.float32)
@@ -97,6 +105,7 @@ def test_a_level_that_the_escalator_does_not_take_is_never_chosen() -> None:
 
 @st.composite
 def scenes(draw: st.DrawFn) -> tuple[list[list[float]], float]:
+    """Boxes inside the frame, and a price."""
     count = draw(st.integers(1, 12))
     boxes = []
     for _ in range(count):
@@ -110,6 +119,7 @@ def scenes(draw: st.DrawFn) -> tuple[list[list[float]], float]:
 def test_asks_lie_in_the_frame_hold_their_members_and_are_worth_their_price(
     scene: tuple[list[list[float]], float],
 ) -> None:
+    """Whatever the scene."""
     boxes, per_byte = scene
     gains = np.full((2, len(boxes)), [[0.2], [0.1]])
     for ask in plan(boxes, gains, per_byte):
@@ -126,6 +136,7 @@ def test_asks_lie_in_the_frame_hold_their_members_and_are_worth_their_price(
 def test_one_proposal_gets_the_region_of_crop_region(
     scene: tuple[list[list[float]], float],
 ) -> None:
+    """The bulk version agrees with the one that both services share."""
     box = np.array(scene[0][0], np.float32)
     asks = plan([box], np.full((2, 1), 5.0), 1e-7)
     wanted = crop_region(box, margin=2.0, side_min_px=64, frame_width=640, frame_height=480)

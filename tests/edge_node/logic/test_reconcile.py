@@ -118,6 +118,7 @@ def test_escalation_that_failed_after_the_end_is_told_in_the_record() -> None:
         "outcome": "failed",
         "cause": "shutdown",
         "reason": "uncertain",
+        "level": "webp80",
     }
 
 
@@ -333,6 +334,6 @@ def test_ending_of_an_unknown_escalation_changes_nothing() -> None:
     tracker = tracker_with(BOX)
     reconciler = reconciler_for(tracker)
     ending = Ending("nobody", EscalationOutcome.FAILED, Cause.SHUTDOWN, LATER_NS)
-    assert reconciler.end(ending) == Fusion(unknown=True)
+    assert reconciler.end(ending) == Fusion()
     assert answer(reconciler, found((*BOX, 0.9, "short")), "nobody") == ([], [])
     assert tracker.rows["cloud_label"].tolist() == [-1]

@@ -38,7 +38,9 @@ class StepEncoder:
 class Bench:
     """An escalation lane on the test's loop."""
 
-    def __init__(self, *, room: int = 100, escalations_max: int = 16) -> None:
+    def __init__(
+        self, *, room: int = 100, escalations_max: int = 16, withholds: bool = False
+    ) -> None:
         self.news: list[News] = []
         self._came = asyncio.Event()
         self.registry = CollectorRegistry()
@@ -50,6 +52,7 @@ class Bench:
             self._post,
             self.metrics,
             SystemClock(),
+            withholds=withholds,
         )
         self.lane.start()
 
@@ -218,6 +221,29 @@ async def test_drain_ends_what_is_left_as_failed(bench: Bench) -> None:
         (EscalationOutcome.FAILED, Cause.SHUTDOWN)
     }
     assert len(bench.endings) == 2
+
+
+async def test_shadow_encodes_counts_and_sends_nothing() -> None:
+    """The size is known, the ending is its own, and the uplink has nothing to take."""
+    bench = Bench(withholds=True, room=2)
+    bench.lane.set_connected(True)
+    for id_ in ("a", "b"):
+        await bench.admit(id_)
+    bench.lane.offer(candidate("late"))
+    sending = asyncio.create_task(bench.send())
+    await asyncio.sleep(0.01)
+    assert not sending.done()
+    sending.cancel()
+    assert [n.size_bytes for n in bench.news if isinstance(n, Encoded)] == [100, 100]
+    assert [ending.outcome for ending in bench.endings] == [
+        EscalationOutcome.WITHHELD,
+        EscalationOutcome.WITHHELD,
+        EscalationOutcome.EVICTED,
+    ]
+    assert (bench.counted("withheld"), bench.counted("evicted")) == (2, 1)
+    assert bench.registry.get_sample_value("edge_uplink_bytes_total") == 0
+    await bench.lane.drain(0.0)
+    assert len(bench.endings) == 3
 
 
 async def test_every_escalation_ends_exactly_once() -> None:

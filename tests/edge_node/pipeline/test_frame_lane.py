@@ -29,6 +29,7 @@ from tests.support.lane import (
     ScriptedModel,
     ScriptedSource,
     always,
+    asking_rules,
 )
 from tests.support.lane import one_square as square
 
@@ -61,6 +62,7 @@ class Bench:
         self.lane = FrameLane(
             SETTINGS,
             self.model,
+            asking_rules(SETTINGS.policy, self.model.limits),
             self.inbox,
             self.results,
             self.asked if asking else None,

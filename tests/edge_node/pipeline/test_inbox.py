@@ -51,7 +51,7 @@ def test_news_comes_with_and_without_a_frame() -> None:
     inbox.post(Encoded("a", 1))
     inbox.post(Encoded("b", 2))
     work = inbox.take(ended_before=False)
-    assert [news.escalation_id for news in work.news] == ["a", "b"]
+    assert work.news == (Encoded("a", 1), Encoded("b", 2))
     assert work.arrival is None
     inbox.post(Encoded("c", 3))
     inbox.offer(arrival(4))

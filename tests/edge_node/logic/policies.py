@@ -1,0 +1,90 @@
+"""Policies for tests, with budgets that do not matter unless a test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edge_node.config import CropSettings, PolicySettings
+from edge_node.logic.aim import Aim, BudgetAim
+from edge_node.logic.plan import Planner
+from edge_node.logic.policy import Decision, Policy, View
+from edge_node.logic.rows import Floats, Rows
+from edge_node.logic.spending import Ledger, Limits
+from edge_node.logic.worth import Worth
+from foundation.frames import Pixels
+from foundation.gains import GainModel, LevelCosts, variance_gains
+from tests.edge_node.logic.scene import HEIGHT, NOW_NS, REPORT, WIDTH
+
+LOW = np.full(3, 0.2, np.float32)
+HIGH = np.full(3, 0.8, np.float32)
+EVEN = np.ones(3, np.float32)
+FRAME_NS = 33_333_333
+GREY = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+
+
+def never(track_id: int) -> bool:
+    """No track is drawn for the audit."""
+    del track_id
+    return False
+
+
+def ledger_of(values: PolicySettings) -> Ledger:
+    """The budgets of the settings, for one camera by itself."""
+    limits = Limits(
+        values.uplink_bytes_per_s,
+        values.uplink_bytes_burst,
+        values.requests_per_s,
+        values.requests_burst,
+    )
+    return Ledger(limits)
+
+
+def aim_of(values: PolicySettings) -> BudgetAim:
+    """The most gain for those budgets."""
+    return BudgetAim(values, ledger_of(values))
+
+
+def policy(
+    *,
+    model: GainModel | None = None,
+    high: Floats = HIGH,
+    class_costs: Floats = EVEN,
+    aim: Callable[[PolicySettings], Aim] = aim_of,
+    foresees: Callable[[int], bool] = never,
+    **overrides: float,
+) -> Policy:
+    """A policy with the band 0.2 to 0.8 and budgets that do not matter unless overridden."""
+    ample = {"uplink_bytes_per_s": 1e9, "uplink_bytes_burst": 1e9, "encode_share": 16.0}
+    values = PolicySettings.model_validate({**ample, **overrides})
+    gains = model or variance_gains([LevelCosts(level="webp80")])
+    return Policy(
+        values,
+        gains,
+        Planner(gains, CropSettings()),
+        aim(values),
+        Worth(values, class_costs),
+        (LOW, high, REPORT),
+        foresees,
+    )
+
+
+def view(sequence: int = 10, *, now_ns: int = NOW_NS, pixels: Pixels = GREY) -> View:
+    """A frame that was captured just now."""
+    return View(sequence, now_ns, now_ns, pixels)
+
+
+def consider(
+    asking: Policy, rows: Rows, sequence: int = 10, *, now_ns: int = NOW_NS, pixels: Pixels = GREY
+) -> list[Decision]:
+    """What is decided with the tracks' own scores."""
+    return asking.consider(rows, view(sequence, now_ns=now_ns, pixels=pixels), rows["score"])
+
+
+def textured(left: int, top: int, right: int, bottom: int, *, contrast: int) -> Pixels:
+    """A grey frame with noise of this contrast in one place."""
+    pixels = GREY.copy()
+    noise = np.random.default_rng(1).integers(0, contrast + 1, (bottom - top, right - left, 3))
+    pixels[top:bottom, left:right] = (128 + noise).astype(np.uint8)
+    return pixels

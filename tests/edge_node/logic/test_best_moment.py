@@ -1,0 +1,92 @@
+"""With which pixels a track is asked about: those of the frame that showed it best."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_node.logic.moments import MOMENTS_MAX
+from edge_node.values import Reason
+from tests.edge_node.logic.policies import FRAME_NS, consider, policy, textured
+from tests.edge_node.logic.scene import HEIGHT, NOW_NS, WIDTH, rows_of
+
+
+def test_best_moment_is_sent_once_the_track_is_cut_or_hides() -> None:
+    """With that frame's number, instant, box and pixels; the present frame shows less."""
+    sharp = textured(590, 390, 630, 430, contrast=80)
+    for after in ({"box": (0, 400, 9, 412)}, {"coasted": 1, "box": (640, 400, 652, 412)}):
+        asking = policy(min_track_frames=30)
+        rows = rows_of({})
+        assert consider(asking, rows, 10, pixels=sharp) == []
+        assert len(asking.moments) == 1
+        rows["offered"] = True
+        for name, value in after.items():
+            rows[name][0] = value
+        rows["seen_box"][0] = rows["box"][0]
+        later_ns = NOW_NS + 10 * FRAME_NS
+        (decision,) = consider(asking, rows, 20, now_ns=later_ns)
+        moment = decision.moment
+        assert moment is not None
+        assert (moment.sequence, moment.captured_at_ns) == (10, NOW_NS)
+        assert moment.box.tolist() == [600, 400, 612, 412]
+        assert decision.reason is Reason.LEAVING
+        assert decision.region == moment.region
+        region = moment.region
+        assert (moment.pixels == sharp[region.y1 : region.y2, region.x1 : region.x2]).all()
+        assert len(asking.moments) == 0
+        assert rows["held_merit"].tolist() == [0]
+
+
+def test_blurred_track_is_asked_about_with_its_sharp_moment() -> None:
+    """While it is in view and whole, but no longer seen well."""
+    asking = policy(min_track_frames=15)
+    rows = rows_of({})
+    assert consider(asking, rows, 10, pixels=textured(590, 390, 630, 430, contrast=80)) == []
+    (decision,) = consider(asking, rows, 20, pixels=textured(590, 390, 630, 430, contrast=3))
+    assert decision.moment is not None
+    assert decision.moment.sequence == 10
+
+
+def test_better_moment_replaces_the_held_one_and_a_worse_one_does_not() -> None:
+    """Better by enough to be worth the copy."""
+    asking = policy(min_track_frames=30)
+    rows = rows_of({})
+    merits = []
+    for sequence, contrast in ((10, 20), (11, 10), (12, 21), (13, 80)):
+        place = textured(590, 390, 630, 430, contrast=contrast)
+        assert consider(asking, rows, sequence, pixels=place) == []
+        moment = asking.moments.of(1)
+        assert moment is not None
+        merits.append(moment.sequence)
+    assert merits == [10, 10, 10, 13]
+
+
+def test_moments_are_bounded_and_what_finds_no_room_is_counted() -> None:
+    """Sixty-four crops at most, whatever comes."""
+    asking = policy(min_track_frames=1000)
+    noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    places = [(30 * x + 20.0, 40 * y + 20.0) for x in range(10) for y in range(8)]
+    rows = rows_of(*({"box": (x, y, x + 12, y + 12)} for x, y in places))
+    for sequence in range(10, 400):
+        consider(asking, rows, sequence, pixels=noise)
+    assert len(asking.moments) == MOMENTS_MAX
+    assert np.count_nonzero(rows["held_merit"]) == MOMENTS_MAX
+    assert asking.moments.refused > 0
+
+
+def test_tracks_that_the_audit_will_draw_are_held_and_not_asked() -> None:
+    """Each is looked up once, so that the lottery costs nothing per frame."""
+    looked_up: list[int] = []
+
+    def foresees(track_id: int) -> bool:
+        looked_up.append(track_id)
+        return track_id % 2 == 0
+
+    sure = {"score": 0.9, "best_score": 0.95}
+    asking = policy(foresees=foresees)
+    noise = textured(0, 0, WIDTH, HEIGHT, contrast=80)
+    rows = rows_of(sure, {**sure, "box": (100, 100, 110, 110)})
+    for sequence in range(10, 20):
+        assert consider(asking, rows, sequence, pixels=noise) == []
+    assert looked_up == [1, 2]
+    assert asking.moments.of(1) is None
+    assert asking.moments.of(2) is not None
