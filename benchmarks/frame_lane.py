@@ -34,6 +34,7 @@ from prometheus_client import CollectorRegistry
 from edge_node.adapters.encoder import CropEncoder
 from edge_node.adapters.model import BundleModel
 from edge_node.adapters.results import ResultWriter
+from edge_node.adapters.rules import open_rules
 from edge_node.config import (
     DetectorSettings,
     EdgeSettings,
@@ -46,7 +47,6 @@ from edge_node.pipeline.capture import Capture as CaptureThread
 from edge_node.pipeline.frame_lane import FrameLane
 from edge_node.pipeline.inbox import LaneInbox
 from edge_node.ports import Capture, JsonRecord
-from edge_node.rules import open_rules
 from edge_node.values import Candidate, Cause, Ending, EscalationOutcome
 from foundation.bundle import Bundle
 from foundation.clock import SystemClock

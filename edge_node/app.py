@@ -19,18 +19,17 @@ from prometheus_client import CollectorRegistry
 from edge_node.adapters.encoder import CropEncoder
 from edge_node.adapters.model import BundleModel
 from edge_node.adapters.results import ResultWriter
+from edge_node.adapters.rules import open_rules
 from edge_node.adapters.sources.registry import make_source
 from edge_node.adapters.spool import MemorySpool
 from edge_node.adapters.uplink import GrpcUplink
 from edge_node.config import EdgeSettings
 from edge_node.metrics import EdgeMetrics
-from edge_node.pipeline.asking import AskingRules
 from edge_node.pipeline.capture import Capture
 from edge_node.pipeline.escalation_lane import EscalationLane
 from edge_node.pipeline.frame_lane import FrameLane
 from edge_node.pipeline.inbox import LaneInbox
-from edge_node.ports import FrameSource
-from edge_node.rules import open_rules
+from edge_node.ports import AskingRules, FrameSource
 from foundation.clock import Clock, SystemClock
 from foundation.errors import HardcaseError
 from foundation.supervision import run_thread

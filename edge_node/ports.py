@@ -14,10 +14,13 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from edge_node.config import SourceSettings
+from edge_node.logic.aim import Aim
+from edge_node.logic.novelty import NoveltyModel
 from edge_node.values import Candidate
 from foundation.clock import Clock
 from foundation.escalations import Capabilities, Escalation, Verdict
 from foundation.frames import Detections, Pixels, Scores
+from foundation.gains import GainModel
 
 
 class Capture(NamedTuple):
@@ -119,6 +122,25 @@ class ScoreLimits:
     report: Scores
     low: Scores
     high: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class AskingRules:
+    """By what the frame lane decides what to ask.
+
+    Attributes:
+        limits: Of the edge bundle, with what the settings override.
+        gains: What an answer gains, and what crops cost.
+        class_costs: How much each class matters (classes,) float32.
+        aim: What may be spent, and on what.
+        ordinary: What ordinary frames are like, if that is known.
+    """
+
+    limits: ScoreLimits
+    gains: GainModel
+    class_costs: Scores
+    aim: Aim
+    ordinary: NoveltyModel | None
 
 
 class EdgeModel(Protocol):

@@ -21,10 +21,9 @@ from cloud_escalator.config import LimitSettings
 from cloud_escalator.logic.crops import Reporter
 from edge_node.config import EdgeSettings
 from edge_node.metrics import EdgeMetrics
-from edge_node.pipeline.asking import AskingRules
 from edge_node.pipeline.frame_lane import FrameLane
 from edge_node.pipeline.inbox import Arrival, LaneInbox, Work
-from edge_node.ports import JsonRecord, ScoreLimits
+from edge_node.ports import AskingRules, JsonRecord, ScoreLimits
 from edge_node.values import Candidate, Cause, Encoded, Ending, EscalationOutcome, News
 from foundation.bundle import Bundle
 from foundation.clock import NS_PER_S, after_s

@@ -7,16 +7,13 @@ and what was paid for open questions. In shadow it does the same, and what it as
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 
 import numpy as np
 
 from edge_node.config import EdgeSettings
-from edge_node.logic.aim import Aim
 from edge_node.logic.audit_estimate import Draw
 from edge_node.logic.background import Abstention
 from edge_node.logic.lookout import Lookout, Sight
-from edge_node.logic.novelty import NoveltyModel
 from edge_node.logic.plan import Planner
 from edge_node.logic.policy import Decision, Policy, View
 from edge_node.logic.reconcile import Fusion, Reconciler
@@ -25,7 +22,7 @@ from edge_node.logic.spending import Reservation
 from edge_node.logic.worth import Worth
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.auditing import Auditing
-from edge_node.ports import EscalationSink, ScoreLimits
+from edge_node.ports import AskingRules, EscalationSink
 from edge_node.values import (
     Accepted,
     AuditLoss,
@@ -41,28 +38,9 @@ from edge_node.values import (
 from foundation.clock import Clock, after_s, elapsed_s
 from foundation.escalations import LabelledBoxes
 from foundation.frames import Pixels, Scores
-from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, GainModel
+from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES
 
 _SHOW_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class AskingRules:
-    """By what the frame lane decides what to ask.
-
-    Attributes:
-        limits: Of the edge bundle, with what the settings override.
-        gains: What an answer gains, and what crops cost.
-        class_costs: How much each class matters (classes,) float32.
-        aim: What may be spent, and on what.
-        ordinary: What ordinary frames are like, if that is known.
-    """
-
-    limits: ScoreLimits
-    gains: GainModel
-    class_costs: Scores
-    aim: Aim
-    ordinary: NoveltyModel | None
 
 
 class Asking:

@@ -21,9 +21,9 @@ from edge_node.logic.records import FrameRecord, Record
 from edge_node.logic.rows import Rows
 from edge_node.logic.track import Tracker
 from edge_node.metrics import EdgeMetrics
-from edge_node.pipeline.asking import Asking, AskingRules
+from edge_node.pipeline.asking import Asking
 from edge_node.pipeline.inbox import Arrival, LaneInbox, Work
-from edge_node.ports import EdgeModel, EscalationSink, ResultSink
+from edge_node.ports import AskingRules, EdgeModel, EscalationSink, ResultSink
 from edge_node.values import Accepted, Encoded, Ending, FrameOutcome, IgnoredVerdict, News
 from foundation.clock import Clock, elapsed_s
 from foundation.errors import RejectedError

@@ -9,12 +9,11 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from edge_node.adapters.rules import make_aim
 from edge_node.config import PolicySettings
 from edge_node.logic.novelty import NoveltyModel
 from edge_node.logic.spending import Ledger, Limits
-from edge_node.pipeline.asking import AskingRules
-from edge_node.ports import Capture, JsonRecord, ScoreLimits
-from edge_node.rules import make_aim
+from edge_node.ports import AskingRules, Capture, JsonRecord, ScoreLimits
 from edge_node.values import Candidate
 from foundation.clock import Clock
 from foundation.errors import HardcaseError, RejectedError, RejectReason

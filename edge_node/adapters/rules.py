@@ -19,8 +19,7 @@ from edge_node.logic.budget import check_budget
 from edge_node.logic.novelty import NoveltyModel
 from edge_node.logic.risk import Promise, RiskTarget, calibrate
 from edge_node.logic.spending import Budget, Ledger, Limits
-from edge_node.pipeline.asking import AskingRules
-from edge_node.ports import ScoreLimits
+from edge_node.ports import AskingRules, ScoreLimits
 from edge_node.values import NodeEvent
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError, IntegrityError

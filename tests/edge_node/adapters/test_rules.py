@@ -12,11 +12,10 @@ import pytest
 
 from edge_node.adapters.model import score_limits
 from edge_node.adapters.node_budget import FILE_NAME
+from edge_node.adapters.rules import gain_model_of, open_rules
 from edge_node.config import CropSettings, EdgeSettings
 from edge_node.logic.aim import BudgetAim, RateAim, RiskAim
-from edge_node.pipeline.asking import AskingRules
-from edge_node.ports import ScoreLimits
-from edge_node.rules import gain_model_of, open_rules
+from edge_node.ports import AskingRules, ScoreLimits
 from edge_node.values import NodeEvent
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError, IntegrityError
