@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from edge_node.__main__ import guess_source
 from foundation.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK
 from foundation.gains import LevelCosts, variance_gains
 from tests.support.bundles import grid_model, make_bundle, write_bundle
@@ -372,20 +371,6 @@ async def test_absent_source_leaves_the_results_of_the_run_before(site: Site) ->
     code, _, _ = await run(*site.arguments(source=site.folder / "nowhere.mp4"))
     assert code == EXIT_CONFIG
     assert site.results.read_text() == "precious"
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [("/dev/video2", "v4l2"), ("clips/a.mp4", "video"), ("a.mp4", "video"), ("line", "line")],
-)
-def test_kind_of_source_is_guessed(text: str, kind: str) -> None:
-    """From what a person writes after --source."""
-    assert guess_source(text)["kind"] == kind
-
-
-def test_folder_is_guessed_to_hold_images(tmp_path: Path) -> None:
-    """A path that is a folder."""
-    assert guess_source(str(tmp_path)) == {"kind": "images", "uri": str(tmp_path)}
 
 
 async def test_telemetry_port_in_use_does_not_start(site: Site) -> None:
