@@ -12,12 +12,14 @@ import gc
 import logging
 import sys
 from contextlib import ExitStack
+from functools import partial
 
 import cv2
 from prometheus_client import CollectorRegistry
 
 from edge_node.adapters.encoder import CropEncoder
 from edge_node.adapters.model import BundleModel
+from edge_node.adapters.node_budget import NodeBudget
 from edge_node.adapters.results import ResultWriter
 from edge_node.adapters.rules import open_rules
 from edge_node.adapters.sources.registry import make_source
@@ -74,8 +76,8 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
             source = await asyncio.to_thread(
                 stack.enter_context, make_source(settings.source, clock)
             )
-            count = metrics.count_node_event
-            rules = stack.enter_context(open_rules(settings, model.bundle, model.limits, count))
+            open_node = partial(NodeBudget, count=metrics.count_node_event)
+            rules = stack.enter_context(open_rules(settings, model.bundle, model.limits, open_node))
             # After these: what cannot start must not empty the results of the run before.
             writer = ResultWriter(
                 settings.results, metrics.results_dropped, metrics.stages["write"], clock

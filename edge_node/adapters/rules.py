@@ -6,13 +6,12 @@ Opens the budget that the cameras of a machine share, where there is one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pydantic
 
-from edge_node.adapters.node_budget import NodeBudget, count_nowhere
 from edge_node.config import CropSettings, EdgeSettings, NodeBudgetSettings, PolicySettings
 from edge_node.logic.aim import Aim, BudgetAim, RateAim, RiskAim
 from edge_node.logic.budget import check_budget
@@ -20,13 +19,13 @@ from edge_node.logic.novelty import NoveltyModel
 from edge_node.logic.risk import Promise, RiskTarget, calibrate
 from edge_node.logic.spending import Budget, Ledger, Limits
 from edge_node.ports import AskingRules, ScoreLimits
-from edge_node.values import NodeEvent
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError, IntegrityError
 from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, GainModel, LevelCosts, variance_gains
 from foundation.levels import Level
 
 DEFAULT_LEVELS = ("webp80",)
+OpenNode = Callable[[Path, Limits, Ledger], AbstractContextManager[Budget]]
 _HEADROOM = 0.1
 """Of the burst of bytes, what is left to crops that turn out larger than predicted."""
 
@@ -57,7 +56,7 @@ def open_rules(
     settings: EdgeSettings,
     bundle: Bundle,
     limits: ScoreLimits,
-    count: Callable[[NodeEvent], None] = count_nowhere,
+    open_node: OpenNode | None = None,
 ) -> Iterator[AskingRules]:
     """The rules of one camera, for as long as its node's budget is open.
 
@@ -65,7 +64,8 @@ def open_rules(
         settings: Of the edge node.
         bundle: The edge bundle, verified.
         limits: Its score limits, with what the settings override.
-        count: Is told what happens to the node's budget.
+        open_node: Opens the budget of the machine in a folder, with its limits and the camera's
+            own ledger; None where cameras share none.
 
     Raises:
         ConfigError: a budget could never pay for one crop, the settings speak of labels or levels
@@ -97,7 +97,7 @@ def open_rules(
                 f"understood: {error.errors()[0]['msg']}",
                 remedy="Fit it anew with `model-workshop fit-policy`",
             ) from error
-    with _open_budget(policy, smallest, count) as budget:
+    with _open_budget(policy, smallest, open_node) as budget:
         aim = make_aim(policy, budget, gains, bundle.info.name)
         yield AskingRules(limits, gains, np.array(costs, np.float32), aim, ordinary)
 
@@ -144,15 +144,19 @@ def check_limits(
 
 @contextmanager
 def _open_budget(
-    policy: PolicySettings, smallest: float, count: Callable[[NodeEvent], None]
+    policy: PolicySettings, smallest: float, open_node: OpenNode | None
 ) -> Iterator[Budget]:
     own = Ledger(_limits(policy))
     if not policy.node.folder:
         yield own
         return
+    if open_node is None:
+        raise ConfigError(
+            "policy.node.folder is set, where no budget is shared",
+            remedy="Leave it empty but for the edge node itself",
+        )
     check_limits("policy.node", policy.node, smallest)
-    folder, limits = Path(policy.node.folder), _limits(policy.node)
-    with NodeBudget(folder, limits, own, count=count) as shared:
+    with open_node(Path(policy.node.folder), _limits(policy.node), own) as shared:
         yield shared
 
 

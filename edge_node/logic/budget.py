@@ -35,12 +35,13 @@ class TokenBucket:
         self.burst = burst
         self.headroom = headroom
         self._level = burst
+        self._excess = 0.0
         self._filled_at_ns: int | None = None
 
     @property
     def level(self) -> float:
         """What it held when it was last filled or spent from; negative is a debt."""
-        return self._level
+        return self._level - self._excess
 
     @property
     def filled_at_ns(self) -> int | None:
@@ -50,6 +51,7 @@ class TokenBucket:
     def restore(self, level: float, filled_at_ns: int) -> None:
         """Takes over what another bucket held at an instant."""
         self._level = min(self.burst, level)
+        self._excess = 0.0
         self._filled_at_ns = filled_at_ns
 
     def available(self, now_ns: int) -> float:
@@ -66,10 +68,20 @@ class TokenBucket:
         self._level -= amount
 
     def settle(self, reserved: float, spent: float) -> None:
-        """Replaces an estimate by what was really spent; a refund above the burst is lost."""
-        self._level = min(self.burst, self._level + reserved - spent)
+        """Replaces an estimate by what was really spent; a refund above the burst is lost.
+
+        What was spent beyond the estimate is taken after the next filling: it is spent now, and
+        tokens that would have spilled before must not pay for it.
+        """
+        self._level = min(self.burst, self._level + max(0.0, reserved - spent))
+        self._excess += max(0.0, spent - reserved)
 
     def _refill(self, now_ns: int) -> None:
+        self._fill(now_ns)
+        self._level -= self._excess
+        self._excess = 0.0
+
+    def _fill(self, now_ns: int) -> None:
         if self._filled_at_ns is None:
             self._filled_at_ns = now_ns
             return

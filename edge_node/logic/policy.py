@@ -20,6 +20,7 @@ import numpy as np
 
 from edge_node.config import PolicySettings
 from edge_node.logic.aim import OUTBIDS, Aim
+from edge_node.logic.budget import NS_PER_S
 from edge_node.logic.due import (
     about_to_leave,
     cooling_down,
@@ -41,7 +42,6 @@ from edge_node.logic.rows import (
 from edge_node.logic.spending import Reservation
 from edge_node.logic.worth import Worth
 from edge_node.values import REFUSALS, Reason, Suppression
-from foundation.clock import NS_PER_S
 from foundation.escalations import Region
 from foundation.frames import Pixels, Scores
 from foundation.gains import GainModel, texture_of

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from edge_node.__main__ import guess_source
 from foundation.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK
+from foundation.gains import LevelCosts, variance_gains
 from tests.support.bundles import grid_model, make_bundle, write_bundle
 from tests.support.escalator import ScriptedEscalator, confirm, relabel
 from tests.support.videos import moving_squares, write_video
@@ -222,6 +222,56 @@ async def test_wrong_setting_names_file_key_and_nearest_key(
         assert word in errors
 
 
+def configured(site: Site, policy: str, crop: str = "{}") -> Path:
+    """A settings file of the site with these sections."""
+    config = site.folder / "edge.yaml"
+    config.write_text(
+        f"source: {{kind: video, uri: {site.video}, pace: unpaced}}\n"
+        f"detector: {{bundle: {site.bundle}}}\nresults: {{path: {site.results}}}\n"
+        f"telemetry: {{port: 0}}\npolicy: {policy}\ncrop: {crop}\n"
+    )
+    return config
+
+
+@pytest.mark.parametrize(
+    ("policy", "crop", "words"),
+    [
+        ("{uplink_bytes_per_s: 0}", "{}", ["policy.uplink_bytes_per_s is 0", "rollout"]),
+        ("{uplink_bytes_burst: 500}", "{}", ["policy.uplink_bytes_burst is 500", "at least"]),
+        ("{class_cost: {bleu: 2}}", "{}", ["policy.class_cost", "'bleu'", "blue, green, red"]),
+        ("{aim: risk}", "{}", ["policy.aim is risk", "fit-policy"]),
+        ("{node: {folder: /nowhere}}", "{}", ["/nowhere", "folder"]),
+        ("{}", "{levels: [webp]}", ["crop.levels", "webp"]),
+    ],
+    ids=["nothing", "burst", "label", "risk", "folder", "level"],
+)
+async def test_rules_that_cannot_hold_do_not_start(
+    site: Site, policy: str, crop: str, words: list[str]
+) -> None:
+    """Exit code 78, the key, what to do; and the results of the run before are still there."""
+    site.results.write_text("precious")
+    code, _, errors = await run("run", "--config", str(configured(site, policy, crop)))
+    assert code == EXIT_CONFIG
+    assert "Traceback" not in errors
+    for word in words:
+        assert word in errors
+    assert site.results.read_text() == "precious"
+
+
+async def test_shadow_sends_nothing_and_says_what_it_would_have_sent(site: Site) -> None:
+    """The escalator is reached and hears no question."""
+    async with ScriptedEscalator(relabel("red")) as escalator:
+        config = configured(site, "{rollout: shadow}")
+        code, _, _ = await run(
+            "run", "--config", str(config), "--escalator", escalator.address, "--pace", "realtime"
+        )
+    assert code == EXIT_OK
+    assert escalator.received == []
+    assert site.records("correction") == []
+    last = {record["track_id"]: record["escalation"] for record in site.records("track")}
+    assert [note["outcome"] for note in last.values() if note] == ["withheld"]
+
+
 def spoil(site: Site, damage: str) -> None:
     """Damages the site's bundle."""
     if damage == "absent":
@@ -231,6 +281,11 @@ def spoil(site: Site, damage: str) -> None:
         model.write_bytes(model.read_bytes()[:-1] + b"!")
     elif damage == "member":
         (site.bundle / "calibration.json").unlink()
+    elif damage == "policy":
+        sound = make_bundle(320, 240)
+        foreign = variance_gains([LevelCosts(level="webp80")], crop_share=0.9)
+        shutil.rmtree(site.bundle)
+        replace(sound, policy=foreign).write(site.bundle)
     else:
         sound = make_bundle(320, 240)
         models = {
@@ -251,6 +306,7 @@ def spoil(site: Site, damage: str) -> None:
         ("truncated", "cannot load the model"),
         ("foreign", "cannot load the model"),
         ("labels", "5 classes"),
+        ("policy", "policy.json was fitted on the scores of another bundle"),
     ],
 )
 async def test_unsound_bundle_does_not_start(site: Site, damage: str, words: str) -> None:
@@ -317,20 +373,6 @@ async def test_absent_source_leaves_the_results_of_the_run_before(site: Site) ->
     assert site.results.read_text() == "precious"
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [("/dev/video2", "v4l2"), ("clips/a.mp4", "video"), ("a.mp4", "video"), ("line", "line")],
-)
-def test_kind_of_source_is_guessed(text: str, kind: str) -> None:
-    """From what a person writes after --source."""
-    assert guess_source(text)["kind"] == kind
-
-
-def test_folder_is_guessed_to_hold_images(tmp_path: Path) -> None:
-    """A path that is a folder."""
-    assert guess_source(str(tmp_path)) == {"kind": "images", "uri": str(tmp_path)}
-
-
 async def test_telemetry_port_in_use_does_not_start(site: Site) -> None:
     """Exit code 78, with the port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -348,4 +390,6 @@ async def test_schema_describes_the_settings() -> None:
     assert "deadline_s" in schema["$defs"]["DeadlineSettings"]["properties"]
     for model in schema["$defs"].values():
         for key, description in model.get("properties", {}).items():
-            assert description.get("description"), key
+            # What a section's own model says of itself is not said again where it is used.
+            named = schema["$defs"].get(description.get("$ref", "").removeprefix("#/$defs/"), {})
+            assert description.get("description") or named.get("description"), key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_node.adapters.model import score_limits
-from edge_node.adapters.node_budget import FILE_NAME
+from edge_node.adapters.node_budget import FILE_NAME, NodeBudget
 from edge_node.adapters.rules import gain_model_of, open_rules
 from edge_node.config import CropSettings, EdgeSettings
 from edge_node.logic.aim import BudgetAim, RateAim, RiskAim
@@ -58,7 +59,7 @@ def limits_of(bundle: Bundle, settings: EdgeSettings) -> ScoreLimits:
 
 def rules(bundle: Bundle, settings: EdgeSettings) -> AskingRules:
     """The rules, their budget closed again."""
-    with open_rules(settings, bundle, limits_of(bundle, settings)) as opened:
+    with open_rules(settings, bundle, limits_of(bundle, settings), NodeBudget) as opened:
         return opened
 
 
@@ -147,6 +148,16 @@ def test_node_budget_needs_its_folder(plain: Bundle, tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_folder_is_refused_where_no_budget_is_shared(plain: Bundle, tmp_path: Path) -> None:
+    """A recording that is played must not spend what cameras share."""
+    settings = settings_of({"node": {"folder": str(tmp_path)}})
+    with (
+        pytest.raises(ConfigError, match=r"policy\.node\.folder"),
+        open_rules(settings, plain, limits_of(plain, settings)),
+    ):
+        pass
+
+
 def test_what_happens_to_the_node_budget_is_told(plain: Bundle, tmp_path: Path) -> None:
     """A file that is no budget counts as an empty one, and as a reset."""
     (tmp_path / FILE_NAME).write_bytes(b"x" * 10_000)
@@ -156,7 +167,8 @@ def test_what_happens_to_the_node_budget_is_told(plain: Bundle, tmp_path: Path) 
     def count(event: NodeEvent) -> None:
         told[event] += 1
 
-    with open_rules(settings, plain, limits_of(plain, settings), count) as opened:
+    open_node = partial(NodeBudget, count=count)
+    with open_rules(settings, plain, limits_of(plain, settings), open_node) as opened:
         opened.aim.reserve(1.0, 2_000.0, 0.001, 0)
     assert told == {NodeEvent.RESET: 1}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_node.logic.budget import TokenBucket, check_budget
@@ -101,6 +101,7 @@ def test_jump_ahead_gives_one_burst_at_most() -> None:
     assert bucket.available(START_NS + 86_400_000_000_000) == 100.0
 
 
+@example([(10**9, 2.0, 2.0), (0, 5.0, 1.0)], 3.0, 5.0, 0.0)
 @given(
     st.lists(
         st.tuples(st.integers(0, 10**9), st.floats(0.0, 5.0), st.floats(0.0, 2.0)), max_size=60
