@@ -20,7 +20,7 @@ from edge_node.logic.fuse import Finding, gain_of, judge
 from edge_node.logic.memory import Memories
 from edge_node.logic.policy import Decision
 from edge_node.logic.records import PENDING, Correction, Record, track_to_json
-from edge_node.logic.rows import Floats, Rows, labels_of, observed_boxes
+from edge_node.logic.rows import Floats, Positions, Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
 from edge_node.values import Ending, EscalationOutcome, IgnoredPart, Question, Subject
 from foundation.escalations import Answer
@@ -194,9 +194,9 @@ class Reconciler:
         asked = at[[subject.asked for subject in subjects]]
         asked = asked[asked >= 0]
         self._tracker.rows["pending"][asked] = False
-        # What is withheld in shadow is not asked about again, as if it had been answered.
-        over = ending.outcome in (EscalationOutcome.ANSWERED, EscalationOutcome.WITHHELD)
-        self._tracker.rows["answered"][asked] |= over
+        self._tracker.rows["answered"][asked] |= ending.outcome is EscalationOutcome.ANSWERED
+        if ending.outcome is EscalationOutcome.WITHHELD:
+            self._withhold(question, at)
         corrected = {correction.track_id for correction in corrections}
         for subject, place in zip(subjects, at.tolist(), strict=True):
             memory = self._memories.of(subject.track_id)
@@ -211,6 +211,21 @@ class Reconciler:
                     yield {**self._track_record(memory.ended), "revision": 1}
             if place < 0 and not memory.open_questions:
                 self._memories.forget(subject.track_id)
+
+    def _withhold(self, question: Question, at: Positions) -> None:
+        """Shadow: no track that the crop shows whole is asked about again, as after an answer.
+
+        An answer speaks of the neighbours too; whether their evidence changes is not known.
+        """
+        boxes = np.concatenate([s.box for s in question.subjects] or [np.zeros(0, np.float32)])
+        region, boxes = question.region, boxes.reshape(-1, 4)
+        whole = (boxes[:, :2] >= (region.x1, region.y1)).all(axis=1)
+        whole &= (boxes[:, 2:] <= (region.x2, region.y2)).all(axis=1)
+        whole |= np.array([subject.asked for subject in question.subjects], np.bool_)
+        rows, shown = self._tracker.rows, at[whole & (at >= 0)]
+        rows["answered"][shown] = True
+        rows["asked_score"][shown] = 1.0
+        rows["asked_area"][shown] = np.inf
 
     def _track_record(self, row: Rows) -> Record:
         note = self._memories.note(int(row["track_id"][0]))

@@ -124,6 +124,25 @@ def test_shadow_sends_nothing_and_counts_what_it_would_have() -> None:
     assert shadow.sent_bytes == run(Confirming(), settings()).sent_bytes
 
 
+def test_shadow_asks_as_often_as_enforcing_where_evidence_grows() -> None:
+    """What is withheld is over, also when the edge becomes surer, and so are its neighbours."""
+    asked = {}
+    for rollout in ("shadow", "enforce"):
+        recorded = model()
+        found = recorded.detect(PICTURE)
+        growing = np.linspace(0.3, 0.8, FRAMES, dtype=np.float32)
+        for sequence, score in enumerate(growing.tolist()):
+            near = found.boxes + np.array([[0], [1]], np.float32) * (-125, -78, -125, -78)
+            scores = np.full(2, score, np.float32)
+            recorded.found[sequence] = Detections(near.astype(np.float32), scores, found.class_ids)
+        own = settings(rollout)
+        lane_rules = rules(own, recorded)
+        frames = ((sequence, PICTURE) for sequence in range(FRAMES))
+        done = run_lane(frames, own, recorded, lane_rules, Confirming(), frame_rate_hz=RATE_HZ)
+        asked[rollout] = done.escalations
+    assert asked == {"shadow": 1, "enforce": 1}
+
+
 def test_without_a_cloud_nothing_is_asked() -> None:
     """The edge alone."""
     alone = run(None, settings())
