@@ -135,7 +135,7 @@ def test_shadow_asks_as_often_as_enforcing_where_evidence_grows() -> None:
             near = found.boxes + np.array([[0], [1]], np.float32) * (-125, -78, -125, -78)
             scores = np.full(2, score, np.float32)
             recorded.found[sequence] = Detections(near.astype(np.float32), scores, found.class_ids)
-        own = settings(rollout)
+        own = settings(rollout, cooldown_s=0.0)
         lane_rules = rules(own, recorded)
         frames = ((sequence, PICTURE) for sequence in range(FRAMES))
         done = run_lane(frames, own, recorded, lane_rules, Confirming(), frame_rate_hz=RATE_HZ)
