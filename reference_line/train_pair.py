@@ -24,6 +24,7 @@ from model_workshop.training.lessons import TrainingPlan
 from model_workshop.training.recipe import Kind, Material, Recipe, cloud_recipe, edge_recipe
 from model_workshop.training.stages import distil_stage, finetune_stage, train_stage
 from reference_line.evaluation import Claim, edge_claims
+from reference_line.fit_asking import fit_policy_of_edge
 from reference_line.optics import FRAME_HEIGHT, FRAME_WIDTH
 from reference_line.track_thresholds import (
     FRAMES,
@@ -48,8 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reference_line.train_pair")
     parser.add_argument(
         "step",
-        choices=("train", "distil", "finetune", "bundle", "float", "thresholds"),
-        help="bundle writes what ships; float writes the edge's float parent, to compare with",
+        choices=("train", "distil", "finetune", "bundle", "float", "thresholds", "policy"),
+        help="bundle writes what ships; float writes the edge's float parent, to compare with; "
+        "policy fits what asking the cloud beside it gains into the edge",
     )
     parser.add_argument("part", choices=("edge", "cloud", "teacher"))
     parser.add_argument(
@@ -76,6 +78,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     if arguments.step == "thresholds":
         set_thresholds(arguments.part, arguments.bundles, arguments.work)
+        return 0
+    if arguments.step == "policy":
+        set_policy(arguments.bundles, arguments.work)
         return 0
     plan = TrainingPlan(
         steps=arguments.steps,
@@ -145,16 +150,25 @@ def set_thresholds(part: str, bundles: Path, work: Path) -> None:
         }
     }
     floor = cloud.info.postprocess.score_floor
+    # A policy names this cloud, so the cloud cannot name an edge that has one.
+    parent = dataclasses.replace(edge, policy=None).digest
     parented = dataclasses.replace(
         cloud,
         info=cloud.info.model_copy(
-            update={
-                "model_card": cloud.info.model_card.model_copy(update={"parents": (edge.digest,)})
-            }
+            update={"model_card": cloud.info.model_card.model_copy(update={"parents": (parent,)})}
         ),
     )
     _replace(cloud_path, _carded(parented, fitted, floor, figures))
     print(json.dumps(figures, indent=1))
+
+
+def set_policy(bundles: Path, work: Path) -> None:
+    """Fits what asking gains on the validation lines, and puts it into the edge bundle."""
+    edge_path, cloud_path = (bundles / name for name in ("edge-reference", "cloud-reference"))
+    edge, fit = fit_policy_of_edge(edge_path, cloud_path, work)
+    _replace(edge_path, edge)
+    for name, reached in fit.held_out.items():
+        print(f"{name}: {reached}")
 
 
 def _runs(edge: Path, seeds: tuple[int, ...], work: Path) -> list[LineRun]:

@@ -13,7 +13,7 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -35,6 +35,8 @@ from foundation.levels import encode_at
 from foundation.wire import escalation_to_proto
 
 START_NS = 1_700_000_000 * NS_PER_S
+GRPC_BYTES = 14
+"""Before each message of a stream: 5 of gRPC, 9 of an HTTP/2 frame."""
 Frame = tuple[int, Pixels]
 """A sequence number and uint8 BGR pixels."""
 
@@ -83,6 +85,19 @@ class RecordedModel:
         return self.found[self.sequence]
 
 
+class Answering(Protocol):
+    """What stands for the cloud."""
+
+    @property
+    def digest(self) -> str:
+        """Of the bundle that answers."""
+        ...
+
+    def answer(self, candidate: Candidate) -> tuple[bytes, LabelledBoxes]:
+        """The encoded crop, and what is reported of what is decoded from it."""
+        ...
+
+
 class RecordedCloud:
     """Answers crops with a cloud bundle; each crop at each level once, for all policies.
 
@@ -121,8 +136,8 @@ class LaneRun:
     """What a policy came to on a recording.
 
     Attributes:
-        records: Result lines, frames left out, in the form of docs/results.md.
-        sent_bytes: Serialized escalations, images and all.
+        records: Result lines in the form of docs/results.md, frames left out unless kept.
+        sent_bytes: Serialized escalations, images, framing and all.
         escalations: How many.
         frames: How many frames.
         metrics: What the edge node counted.
@@ -138,12 +153,12 @@ class LaneRun:
 class _Sink:
     """Takes candidates from the lane and brings what became of them when it is time."""
 
-    def __init__(self, cloud: RecordedCloud | None, latency_s: float, clock: FrameClock) -> None:
+    def __init__(self, cloud: Answering | None, latency_s: float, clock: FrameClock) -> None:
         self._cloud = cloud
         self._latency_s = latency_s
         self._clock = clock
         self._news: list[tuple[int, int, News]] = []
-        self.sent_bytes = 0
+        self._posted = 0
         self.sent_at: list[tuple[int, int]] = []
 
     def offer(self, candidate: Candidate) -> None:
@@ -154,9 +169,7 @@ class _Sink:
             image, found = encode_at(candidate.pixels, candidate.level), None
         else:
             image, found = self._cloud.answer(candidate)
-        size = escalation_to_proto(_escalation(candidate, image), sent_at_ns=now_ns).ByteSize()
-        self.sent_bytes += size
-        self.sent_at.append((now_ns, size))
+        self.sent_at.append((now_ns, wire_bytes(candidate, image)))
         self._post(now_ns, Encoded(question.id, len(image)))
         if self._cloud is None or found is None:
             withheld = Ending(question.id, EscalationOutcome.WITHHELD, Cause.NONE, now_ns)
@@ -168,7 +181,9 @@ class _Sink:
         self._post(arrival_ns, Ending(question.id, outcome, Cause.NONE, arrival_ns, verdict))
 
     def _post(self, at_ns: int, news: News) -> None:
-        heapq.heappush(self._news, (at_ns, len(self.sent_at), news))
+        # News of one instant are heard in the order in which they came to be.
+        heapq.heappush(self._news, (at_ns, self._posted, news))
+        self._posted += 1
 
     def due(self, now_ns: int) -> tuple[News, ...]:
         """What the lane is to hear by now."""
@@ -179,13 +194,84 @@ class _Sink:
 
 
 class _Records:
-    def __init__(self) -> None:
+    def __init__(self, *, keep_frames: bool) -> None:
+        self._keep_frames = keep_frames
         self.lines: list[Mapping[str, Any]] = []
 
     def publish(self, record: JsonRecord | Mapping[str, Any]) -> None:
-        """Keeps everything but frames."""
+        """Keeps everything, or everything but frames."""
         if isinstance(record, Mapping):
             self.lines.append(record)
+        elif self._keep_frames:
+            self.lines.append(record.to_json())
+
+
+class RecordedLane:
+    """The frame lane of one policy, moved on frame by frame."""
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        model: RecordedModel,
+        rules: AskingRules,
+        cloud: Answering | None,
+        *,
+        frame_rate_hz: float,
+        latency_s: float = 0.2,
+        keep_frames: bool = False,
+    ) -> None:
+        """Takes what decides and what answers.
+
+        Args:
+            settings: of the edge node; source, detector, deadline and telemetry are not used.
+            model: what the edge bundle detects; lanes may share one.
+            rules: of the policy.
+            cloud: what answers; None runs the edge alone.
+            frame_rate_hz: of the recording.
+            latency_s: from the decision to the verdict.
+            keep_frames: whether the run's records are to have the frames too.
+        """
+        if cloud is None:
+            off = settings.policy.model_copy(update={"rollout": "off"})
+            settings = settings.model_copy(update={"policy": off})
+        self._model = model
+        self._clock = FrameClock(frame_rate_hz)
+        self._latency_s = latency_s
+        self._metrics = EdgeMetrics(CollectorRegistry(), settings.camera)
+        self._records = _Records(keep_frames=keep_frames)
+        shadow = settings.policy.rollout == "shadow"
+        self._sink = _Sink(None if shadow else cloud, latency_s, self._clock)
+        self._lane = FrameLane(
+            settings,
+            model,
+            rules,
+            LaneInbox(),
+            self._records,
+            self._sink,
+            self._metrics,
+            self._clock,
+        )
+        self._frames = 0
+
+    def step(self, sequence: int, pixels: Pixels) -> None:
+        """Takes the next frame, and the verdicts that have come by then."""
+        captured_ns = self._clock.capture_of(sequence)
+        self._clock.move_to(captured_ns)
+        self._model.sequence = sequence
+        news = self._sink.due(captured_ns)
+        arrival = Arrival(sequence, captured_ns, pixels, on_demand=True)
+        self._lane.step(Work(news, arrival, frames_ended=False, closed=False))
+        self._frames += 1
+
+    def end(self) -> LaneRun:
+        """Ends all tracks, hears all verdicts, and says what it came to."""
+        self._lane.step(Work((), None, frames_ended=True, closed=False))
+        self._clock.move_to(after_s(self._clock.now_ns(), self._latency_s + 1.0))
+        news = self._sink.due(self._clock.now_ns())
+        self._lane.step(Work(news, None, frames_ended=True, closed=True))
+        sent = self._sink.sent_at
+        total = sum(size for _, size in sent)
+        return LaneRun(self._records.lines, total, len(sent), self._frames, self._metrics)
 
 
 def run_lane(
@@ -193,47 +279,27 @@ def run_lane(
     settings: EdgeSettings,
     model: RecordedModel,
     rules: AbstractContextManager[AskingRules],
-    cloud: RecordedCloud | None,
+    cloud: Answering | None,
     *,
     frame_rate_hz: float,
     latency_s: float = 0.2,
 ) -> LaneRun:
-    """Runs the frame lane over recorded frames, to the end of all verdicts.
-
-    Args:
-        frames: in order.
-        settings: of the edge node; source, detector, deadline and telemetry are not used.
-        model: what the edge bundle detects.
-        rules: of the policy; entered for the run.
-        cloud: what answers; None runs the edge alone.
-        frame_rate_hz: of the recording.
-        latency_s: from the decision to the verdict.
-    """
-    clock = FrameClock(frame_rate_hz)
-    metrics = EdgeMetrics(CollectorRegistry(), settings.camera)
-    records = _Records()
-    sink = _Sink(None if settings.policy.rollout == "shadow" else cloud, latency_s, clock)
-    if cloud is None:
-        settings = settings.model_copy(
-            update={"policy": settings.policy.model_copy(update={"rollout": "off"})}
-        )
-    count = 0
+    """Runs one frame lane over recorded frames, in order; the arguments are those of the lane."""
     with rules as entered:
-        lane = FrameLane(settings, model, entered, LaneInbox(), records, sink, metrics, clock)
+        lane = RecordedLane(
+            settings, model, entered, cloud, frame_rate_hz=frame_rate_hz, latency_s=latency_s
+        )
         for sequence, pixels in frames:
-            captured_ns = clock.capture_of(sequence)
-            clock.move_to(captured_ns)
-            model.sequence = sequence
-            news = sink.due(captured_ns)
-            arrival = Arrival(sequence, captured_ns, pixels, on_demand=True)
-            lane.step(Work(news, arrival, frames_ended=False, closed=False))
-            count += 1
-        lane.step(Work((), None, frames_ended=True, closed=False))
-        clock.move_to(after_s(clock.now_ns(), latency_s + 1.0))
-        news = sink.due(clock.now_ns())
-        lane.step(Work(news, None, frames_ended=True, closed=True))
-    sent = sink.sent_at
-    return LaneRun(records.lines, sum(size for _, size in sent), len(sent), count, metrics)
+            lane.step(sequence, pixels)
+        return lane.end()
+
+
+def wire_bytes(candidate: Candidate, image: bytes) -> int:
+    """What an escalation takes on the wire: the serialized message and its framing."""
+    message = escalation_to_proto(
+        _escalation(candidate, image), sent_at_ns=candidate.question.captured_at_ns
+    )
+    return int(message.ByteSize()) + GRPC_BYTES
 
 
 def _escalation(candidate: Candidate, image: bytes) -> Escalation:

@@ -18,7 +18,6 @@ from edge_node.config import FusionSettings
 from edge_node.logic.amend import Amender, Reading, note_of
 from edge_node.logic.fuse import Finding, gain_of, judge
 from edge_node.logic.memory import Memories
-from edge_node.logic.opinions import write_asked
 from edge_node.logic.policy import Decision
 from edge_node.logic.records import PENDING, Correction, Record, track_to_json
 from edge_node.logic.rows import Floats, Positions, Rows, labels_of, observed_boxes
@@ -198,12 +197,9 @@ class Reconciler:
         asked = at[[subject.asked for subject in subjects]]
         asked = asked[asked >= 0]
         self._tracker.rows["pending"][asked] = False
-        # What is withheld in shadow is asked about again when what is answered would be.
-        withheld = ending.outcome is EscalationOutcome.WITHHELD
-        if withheld and asked.size:
-            self._note_withheld(question)
-        over = withheld or ending.outcome is EscalationOutcome.ANSWERED
-        self._tracker.rows["answered"][asked] |= over
+        self._tracker.rows["answered"][asked] |= ending.outcome is EscalationOutcome.ANSWERED
+        if ending.outcome is EscalationOutcome.WITHHELD:
+            self._withhold(question, at)
         corrected = {correction.track_id for correction in corrections}
         for subject, place in zip(subjects, at.tolist(), strict=True):
             memory = self._memories.of(subject.track_id)
@@ -219,16 +215,20 @@ class Reconciler:
             if place < 0 and not memory.open_questions:
                 self._memories.forget(subject.track_id)
 
-    def _note_withheld(self, question: Question) -> None:
-        """Remembers of the tracks alive what the cloud would have been shown."""
-        asked = [subject for subject in question.subjects if subject.asked]
-        at = self._memories.positions([subject.track_id for subject in asked])
-        alive = at >= 0
-        rows = self._tracker.rows[at[alive]]
-        boxes = np.stack([subject.box for subject in asked])[alive]
-        scores = np.array([subject.score for subject in asked], np.float32)[alive]
-        write_asked(rows, np.ones(len(rows), np.bool_), scores, boxes)
-        self._tracker.rows[at[alive]] = rows
+    def _withhold(self, question: Question, at: Positions) -> None:
+        """Shadow: no track that the crop shows whole is asked about again, as after an answer.
+
+        An answer speaks of the neighbours too; whether their evidence changes is not known.
+        """
+        boxes = np.concatenate([s.box for s in question.subjects] or [np.zeros(0, np.float32)])
+        region, boxes = question.region, boxes.reshape(-1, 4)
+        whole = (boxes[:, :2] >= (region.x1, region.y1)).all(axis=1)
+        whole &= (boxes[:, 2:] <= (region.x2, region.y2)).all(axis=1)
+        whole |= np.array([subject.asked for subject in question.subjects], np.bool_)
+        rows, shown = self._tracker.rows, at[whole & (at >= 0)]
+        rows["answered"][shown] = True
+        rows["asked_score"][shown] = 1.0
+        rows["asked_area"][shown] = np.inf
 
     def _track_record(self, row: Rows) -> Record:
         note = self._memories.note(int(row["track_id"][0]))

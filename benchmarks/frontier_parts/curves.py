@@ -1,0 +1,129 @@
+"""Systems at rising budgets: what the frontier is drawn from.
+
+Dials of rules about frames and proposals stand where the validation lines put them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.frontier_parts import every_frame
+from benchmarks.frontier_parts.systems import Curve, Frontier
+from benchmarks.frontier_parts.track_rules import track_rules
+from benchmarks.frontier_parts.whole_frames import frame_rules, regular
+from edge_node.adapters.rules import gain_model_of
+from edge_node.config import CropSettings
+from foundation.gains import GainModel
+from foundation.levels import Level, encode_at
+from reference_line.fit_asking import EverythingAsked
+from reference_line.line import Line
+from reference_line.recorded_line import RecordedLine
+
+FRAME_LEVELS = ("jpeg85", "webp80", "avif50")
+_NOT_ONCE_MAX = 0.003
+"""Beyond this budget, asking about every proposal of every frame only costs time here."""
+_SIZE_EVERY = 300
+
+
+def track_curves(frontier: Frontier, budgets: Sequence[float]) -> list[Curve]:
+    """The shipped policy, other rules, and the shipped policy at one level only."""
+    shipped = gain_model_of(frontier.edge, CropSettings())
+    rules: dict[str, tuple[str, GainModel, tuple[str, ...]]] = {
+        "tracks, as shipped": ("own", shipped, ())
+    }
+    for name, gains in track_rules(shipped).items():
+        rules[name] = ("track", gains, ())
+    for level in map(str, shipped.parsed_levels):
+        rules[f"tracks, as shipped, {level} only"] = ("ablation", shipped, (level,))
+    plans = {
+        (name, budget): (
+            gains.with_levels([Level.parse(text) for text in levels]) if levels else gains,
+            frontier.lane_settings(budget),
+        )
+        for name, (_, gains, levels) in rules.items()
+        for budget in budgets
+    }
+    points = frontier.tracks({f"{name}|{budget!r}": plan for (name, budget), plan in plans.items()})
+    return [
+        Curve(
+            name,
+            kind,
+            tuple(replace(points[f"{name}|{budget!r}"], budget=budget) for budget in budgets),
+        )
+        for name, (kind, _, _) in rules.items()
+    ]
+
+
+def frame_curves(
+    frontier: Frontier, validation: Sequence[RecordedLine], budgets: Sequence[float]
+) -> list[Curve]:
+    """Whole frames, chosen by the rules of others and at regular distances."""
+    curves = []
+    frames_of = sum(line.frames for line in validation)
+    for rule in frame_rules():
+        fitted = [rule.preferences(line) for line in validation]
+        points = []
+        for budget in budgets:
+            threshold = rule.threshold(fitted, budget * frames_of)
+            chosen = [
+                rule.choose(rule.preferences(scene.recorded), threshold)
+                for scene in frontier.scenes
+            ]
+            points.append(frontier.frames(budget, chosen, "jpeg85"))
+        curves.append(Curve(rule.name, "frame", tuple(points)))
+    for level in FRAME_LEVELS:
+        share = _size_share(validation, level)
+        points = [
+            frontier.frames(
+                budget,
+                [regular(s.recorded, budget * s.recorded.frames / share) for s in frontier.scenes],
+                level,
+            )
+            for budget in budgets
+        ]
+        curves.append(Curve(f"frames, every n-th, {level}", "frame", tuple(points)))
+    return curves
+
+
+def not_once_curve(
+    frontier: Frontier, validation: Sequence[EverythingAsked], budgets: Sequence[float]
+) -> Curve:
+    """p(1 - p) of every proposal of every frame, without once per object."""
+    values = np.array(
+        sorted(
+            (
+                offer.value
+                for asked in validation
+                for offer in every_frame.offers(asked, *frontier.band)
+            ),
+            reverse=True,
+        )
+    )
+    sizes = [
+        asked.answered(one, "webp80").sent_bytes for asked in validation for one in asked.candidates
+    ]
+    jpeg_bytes = sum(asked.recorded.jpeg_bytes for asked in validation)
+    points = []
+    for budget in budgets:
+        if budget > _NOT_ONCE_MAX:
+            continue
+        count = int(budget * jpeg_bytes / np.mean(sizes))
+        threshold = float(values[min(count, len(values)) - 1]) if count else np.inf
+        points.append(frontier.not_once(budget, threshold))
+    return Curve("tracks, p(1-p), not once per object", "ablation", tuple(points))
+
+
+def _size_share(lines: Sequence[RecordedLine], level: str) -> float:
+    """Bytes of a frame at a level over those as JPEG 85, on some frames of some lines."""
+    if level == "jpeg85":
+        return 1.0
+    sizes, base = 0, 0.0
+    for recorded in lines:
+        line = Line(recorded.seed)
+        for sequence in range(0, recorded.frames, _SIZE_EVERY):
+            sizes += len(encode_at(line.frame(sequence), Level.parse(level)))
+            base += recorded.jpeg_bytes / recorded.frames
+    return sizes / base

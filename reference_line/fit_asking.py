@@ -1,0 +1,330 @@
+"""What asking gains on the reference line: the policy of its edge bundle, fitted and put in.
+
+The edge node's own frame lane plays validation lines and asks about every track; each crop that it
+cut is then answered at every level. The gain of a crop is what it changed about the physical
+defects that are in the record: 1 for a defect that is claimed, -1 for a claim that is wrong. That
+is the quadratic score of `foundation.gains` for a record that says either nothing or, with a score
+of 1, that a defect is there. So it counts what the report threshold does with a score, which
+p(1 - p) does not know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_node.adapters.rules import open_rules
+from edge_node.config import MissedSettings
+from edge_node.logic.cells import small_picture
+from edge_node.logic.novelty import NoveltyModel, describe_frame, fit_novelty
+from edge_node.values import Candidate
+from foundation.bundle import Bundle
+from foundation.escalations import LabelledBoxes
+from foundation.frames import Pixels
+from foundation.gains import RiskUnits, texture_of
+from foundation.geometry import iou_matrix
+from foundation.levels import Level, encode_at
+from model_workshop.policy.bundles import put_policy
+from model_workshop.policy.fitting import GROUPS_MIN, PolicyFit, fit_policy
+from model_workshop.policy.observations import FORMAT, check_learnable, read_observations
+from reference_line.asked import Answered, Hindsight
+from reference_line.board import BOARD_PITCH_PX
+from reference_line.evaluation import IOU_MIN, Claim, Judgement, RunTruth, judge_claims
+from reference_line.line import Line
+from reference_line.recorded_line import (
+    FRAME_RATE_HZ,
+    UNLIMITED,
+    RecordedLine,
+    claims_of_edge,
+    play,
+    read_lines,
+    record_line,
+    settings_of,
+)
+from reference_line.records import RunRecords
+from reference_line.track_thresholds import FRAMES, VALIDATION_SEEDS
+from reference_line.truth import LABELS
+from replay.recorded_lane import RecordedCloud, RecordedLane, wire_bytes
+
+LEVELS = ("webp80", "webp60", "webp40", "webp80@0.75", "avif60", "avif50", "avif40")
+AGES_FRAMES = (5, 60)
+"""How long a track has lived when it is asked about: as soon as it may be, and later."""
+_ORDINARY_EVERY = 20
+_NO_PLACES = MissedSettings(gaps=False, background=False, novelty=False)
+
+
+@dataclass(slots=True)
+class Noting:
+    """Answers as another one does, and keeps what was asked."""
+
+    cloud: RecordedCloud
+    candidates: list[Candidate] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """Of the bundle that answers."""
+        return self.cloud.digest
+
+    def answer(self, candidate: Candidate) -> tuple[bytes, LabelledBoxes]:
+        """The encoded crop, and what is reported of it."""
+        self.candidates.append(candidate)
+        return self.cloud.answer(candidate)
+
+
+@dataclass(frozen=True, slots=True)
+class EverythingAsked:
+    """A line on which the edge asked about every track of its band.
+
+    Attributes:
+        recorded: the line.
+        alone: what the edge node wrote when it asked nothing, frames included.
+        candidates: what was asked, in order.
+        hindsight: what the edge reports by itself, ready for any choice of the candidates.
+        cloud: what answers them.
+    """
+
+    recorded: RecordedLine
+    alone: RunRecords
+    candidates: tuple[Candidate, ...]
+    hindsight: Hindsight
+    cloud: RecordedCloud
+
+    def answered(self, candidate: Candidate, level: str) -> Answered:
+        """One of the candidates at a level."""
+        at_level = dataclasses.replace(candidate, level=Level.parse(level))
+        image, found = self.cloud.answer(at_level)
+        return Answered(candidate.question, found, wire_bytes(at_level, image))
+
+
+def ask_everything(
+    recorded: RecordedLine, path: Path, cloud: RecordedCloud, *, min_track_frames: int = 5
+) -> EverythingAsked:
+    """Plays a line to the edge node without a budget; nothing is known yet of what asking gains."""
+    bundle = dataclasses.replace(Bundle.open(path), policy=None)
+    update = {"missed": _NO_PLACES, "min_track_frames": min_track_frames}
+    settings = settings_of(path, UNLIMITED.model_copy(update=update))
+    noting = Noting(cloud)
+    with open_rules(settings, bundle, recorded.model.limits) as rules:
+        lanes = {
+            name: RecordedLane(
+                settings,
+                recorded.model,
+                rules,
+                answers,
+                frame_rate_hz=FRAME_RATE_HZ,
+                keep_frames=answers is None,
+            )
+            for name, answers in (("asked", noting), ("alone", None))
+        }
+        runs = play(recorded, lanes)
+    records = {name: read_lines(run.records) for name, run in runs.items()}
+    edge = claims_of_edge(records["asked"], bundle, settings)
+    hindsight = Hindsight(records["asked"], edge, recorded.known, settings.fusion)
+    return EverythingAsked(recorded, records["alone"], tuple(noting.candidates), hindsight, cloud)
+
+
+def worth_by_track(claims: Sequence[Claim], truth: RunTruth) -> dict[int, int]:
+    """By track, its right claims less its wrong ones."""
+    worth: dict[int, int] = {}
+    for one in judge_claims(claims, truth):
+        if one.judgement is not Judgement.IGNORED:
+            change = 1 if one.judgement is Judgement.RIGHT else -1
+            worth[one.claim.track_id] = worth.get(one.claim.track_id, 0) + change
+    return worth
+
+
+def observe(asked: EverythingAsked, levels: Sequence[str], group_first: int) -> dict[str, Any]:
+    """The arrays of a file of observations, of one line; its boards are the groups.
+
+    Args:
+        asked: the line.
+        levels: at which every candidate is answered.
+        group_first: number of the line's first board among the groups.
+    """
+    candidates = [one for one in asked.candidates if one.question.subjects]
+    before = worth_by_track(asked.hindsight.edge, asked.recorded.truth(asked.hindsight.edge))
+    gains: list[dict[int, float]] = []
+    for level in levels:
+        claims = asked.hindsight.claims([asked.answered(one, level) for one in candidates])
+        after = worth_by_track(claims, asked.recorded.truth(claims))
+        gains.append({k: after.get(k, 0) - before.get(k, 0) for k in {*after, *before}})
+    labels = asked.recorded.model.labels
+    rows: dict[str, list[Any]] = {
+        name: [] for name in ("score", "size_px", "class_id", "unit", "gain")
+    }
+    for unit, candidate in enumerate(candidates):
+        for subject in candidate.question.subjects:
+            if subject.asked:
+                x1, y1, x2, y2 = subject.box.tolist()
+                rows["score"].append(subject.score)
+                rows["size_px"].append(((x2 - x1) * (y2 - y1)) ** 0.5)
+                rows["class_id"].append(labels.index(subject.label))
+                rows["unit"].append(unit)
+                rows["gain"].append([of.get(subject.track_id, 0.0) for of in gains])
+    sizes = [[asked.answered(one, level).sent_bytes for level in levels] for one in candidates]
+    overhead = [wire_bytes(one, b"") for one in candidates]
+    line = asked.recorded.known
+    return {
+        "score": np.array(rows["score"], np.float32),
+        "size_px": np.array(rows["size_px"], np.float32),
+        "class_id": np.array(rows["class_id"], np.int32),
+        "unit": np.array(rows["unit"], np.int32),
+        "gain": np.array(rows["gain"], np.float32).reshape(-1, len(levels)),
+        "unit_frame": np.array([one.question.sequence for one in candidates], np.int32),
+        "unit_group": np.array([group_first + _board(one, line) for one in candidates], np.int32),
+        "unit_whole": np.zeros(len(candidates), np.bool_),
+        "unit_gain": np.zeros((len(candidates), len(levels)), np.float32),
+        "unit_pixels": np.array(
+            [one.question.region.width * one.question.region.height for one in candidates]
+        ),
+        "unit_texture": np.array([texture_of(one.pixels) for one in candidates], np.float32),
+        "unit_bytes": np.array(sizes, np.int64) - np.array(overhead, np.int64)[:, None],
+        "unit_encode_s": np.array(
+            [[_encode_s(one.pixels, level) for level in levels] for one in candidates], np.float32
+        ),
+    }
+
+
+def join_observations(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Observations of several runs as one; units are numbered on."""
+    joined = {}
+    for name in parts[0]:
+        columns = [part[name] for part in parts]
+        if name == "unit":
+            starts = np.cumsum([0, *(len(part["unit_group"]) for part in parts)])
+            columns = [part + start for part, start in zip(columns, starts, strict=False)]
+        joined[name] = np.concatenate(columns)
+    return joined
+
+
+def ordinary_frames(recorded: Iterable[RecordedLine]) -> NoveltyModel:
+    """What frames of the line are ordinarily like, from every twentieth."""
+    features = []
+    for one in recorded:
+        for sequence, pixels in one.pictures():
+            if sequence % _ORDINARY_EVERY == 0:
+                scores = one.model.found[sequence].scores
+                features.append(describe_frame(scores, small_picture(pixels), pixels))
+    return fit_novelty(np.array(features))
+
+
+def risk_units(everything: Sequence[EverythingAsked], bundle: Bundle) -> RiskUnits:
+    """What the edge node doubted of each track, had it kept all, and whether it was wrong.
+
+    Its doubt is the greatest over the frames in which it might have asked about the track: it is
+    asked about as soon as one exceeds the threshold. A track that is never in the band is never
+    asked about, and its doubt is 0.
+    """
+    doubts: list[float] = []
+    wrong: list[bool] = []
+    groups: list[int] = []
+    first = 0
+    for asked in everything:
+        greatest = _greatest_doubts(asked.alone, bundle)
+        line = asked.recorded.known
+        for track in sorted(asked.alone.tracks, key=lambda t: t.edge.sequence if t.edge else -1):
+            edge = track.edge
+            if edge is None:
+                continue
+            truth = line.truth(edge.sequence)
+            overlaps = iou_matrix(np.array([edge.box], np.float32), truth.boxes)[0]
+            there = {LABELS[k] for k in truth.class_ids[overlaps >= IOU_MIN].tolist()}
+            reported = edge.score >= bundle.thresholds.of(edge.label).report
+            doubts.append(round(greatest.get(track.track_id, 0.0), 4))
+            wrong.append(edge.label not in there if reported else bool(there))
+            centre = line.position(edge.sequence) + (edge.box[0] + edge.box[2]) / 2
+            groups.append(first + int(centre // BOARD_PITCH_PX))
+        first += asked.recorded.boards
+    return RiskUnits(
+        doubts=tuple(doubts), wrong=tuple(wrong), groups=tuple(groups), group_count=first
+    )
+
+
+def _greatest_doubts(records: RunRecords, bundle: Bundle) -> dict[int, float]:
+    """By track, over the frames in which it might have been asked about."""
+    first: dict[int, int] = {}
+    greatest: dict[int, float] = {}
+    for frame in records.frames:
+        for track in frame.tracks:
+            limits = bundle.thresholds.of(track.label)
+            age = frame.sequence - first.setdefault(track.track_id, frame.sequence) + 1
+            if age < AGES_FRAMES[0] or track.score >= limits.escalate_high:
+                continue
+            doubt = 1 - track.score if track.score >= limits.report else track.score
+            greatest[track.track_id] = max(greatest.get(track.track_id, 0.0), doubt)
+    return greatest
+
+
+def _board(candidate: Candidate, line: Line) -> int:
+    region = candidate.question.region
+    centre = line.position(candidate.question.sequence) + (region.x1 + region.x2) / 2
+    return int(centre // BOARD_PITCH_PX)
+
+
+def _encode_s(pixels: Pixels, level: str) -> float:
+    """Processor time, so that what else runs on the machine does not count."""
+    begun = time.thread_time()
+    encode_at(pixels, Level.parse(level))
+    return time.thread_time() - begun
+
+
+def fit_policy_of_edge(
+    edge: Path, cloud: Path, work: Path, *, frames: int = FRAMES, learned: bool | None = None
+) -> tuple[Bundle, PolicyFit]:
+    """The edge bundle with the policy that its validation lines give, for this cloud bundle.
+
+    Args:
+        edge: path of the edge bundle.
+        cloud: path of the cloud bundle.
+        work: folder for what the edge detected, and for the observations.
+        frames: of each line.
+        learned: takes this rule, whatever measures better; None lets held-out boards decide.
+
+    Raises:
+        ConfigError: nothing can be learned from what was observed.
+    """
+    bundle, cloud_bundle = Bundle.open(edge), Bundle.open(cloud)
+    lines = [record_line(edge, seed, frames, work) for seed in VALIDATION_SEEDS]
+    parts: list[dict[str, Any]] = []
+    soon: list[EverythingAsked] = []
+    for age in AGES_FRAMES:
+        first = 0
+        for recorded in lines:
+            asked = ask_everything(
+                recorded, edge, RecordedCloud(cloud_bundle), min_track_frames=age
+            )
+            parts.append(observe(asked, LEVELS, first))
+            first += recorded.boards
+            if age == AGES_FRAMES[0]:
+                soon.append(asked)
+    arrays = join_observations(parts)
+    meta = {
+        "format": FORMAT,
+        "edge_bundle": bundle.digest,
+        "edge_scores": bundle.scores_digest,
+        "cloud_bundle": cloud_bundle.digest,
+        "levels": list(LEVELS),
+        "labels": list(bundle.labels),
+        "groups": [f"board {number}" for number in range(int(arrays["unit_group"].max()) + 1)],
+        "material": f"lines {', '.join(map(str, VALIDATION_SEEDS))}, {frames} frames each",
+        "material_digest": "",
+        "reference": "truth",
+        "ordinary": ordinary_frames(lines).model_dump(),
+    }
+    path = work / "observations.npz"
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, meta=np.array(json.dumps(meta)), **arrays)
+    path.write_bytes(buffer.getvalue())
+    observations = read_observations(path)
+    check_learnable(observations, path, groups_min=GROUPS_MIN)
+    fit = fit_policy(observations, class_costs={}, learned=learned)
+    risk = risk_units(soon, bundle)
+    return put_policy(bundle, fit, observations, risk=risk), fit
