@@ -18,7 +18,7 @@ PROTO := protos/escalation/v1/escalation.proto
 ARGS ?=
 # Which benchmarks to run: make bench BENCH=frame_lane ARGS="--rounds 3". All but those that have to
 # be told which models to compare: make bench BENCH=int8 ARGS="FLOAT INT8".
-BENCH ?= $(filter-out int8 fuse_still,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
+BENCH ?= $(filter-out int8 fuse_still frontier footage frontier_line,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 # The interpreter to build .venv with; chosen among those installed when not given.
 PYTHON ?=
 

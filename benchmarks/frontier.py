@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,26 @@ import numpy as np
 from foundation.errors import EXIT_FAILURE, EXIT_OK
 from model_workshop.__main__ import main as workshop
 from replay.__main__ import main as replay
+from replay.charts import classes, frontier
 from replay.figures import Curve, Replay
 
 LEVELS = (
     *("avif30@0.5", "avif45@0.5", "avif55@0.5", "avif60@0.5", "avif50@0.6"),
     *("avif40@0.7", "avif45@0.7", "avif60@0.7", "avif50", "avif65"),
 )
-BUDGETS = (0.02, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+BUDGETS = (0.02, 0.05, 0.07, 0.08, 0.085, 0.09, 0.1, 0.125, 0.15, 0.17, 0.2, 0.25, 0.3, 0.4, 0.5)
+_DRAWN = ("all frames, best codec", "frames, p(1-p)", "frames, IBT", "frames at random")
+_STYLE = """
+text { font: 12px system-ui, sans-serif; fill: #555; } .grid { stroke: #ddd; fill: none; }
+path.level { stroke: #888; fill: none; }
+.curve { fill: none; stroke: currentColor; stroke-width: 2; }
+.dot { fill: none; stroke: currentColor; stroke-width: 5; stroke-linecap: round; }
+.whisker { fill: none; stroke: currentColor; opacity: .4; }
+.oracle .curve { stroke-dasharray: 6 5; }
+.own .curve { stroke-width: 3; } .own.n0 { color: #0f8f73; } .own.n1 { color: #d1483f; }
+.oracle { color: #8a8f98; } .baseline.n0 { color: #3f8fdc; } .baseline.n1 { color: #d98a1f; }
+.baseline.n2 { color: #c2478f; } .baseline.n3 { color: #7a5bd0; } svg { background: #fff; }
+"""
 GOALS = {0.1: 0.70, 0.2: 0.85, 0.3: 0.95}
 """Gap recovered, by realised share of the bytes of all frames as JPEG 85."""
 
@@ -53,10 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stopped: {error}", file=sys.stderr)
         return EXIT_FAILURE
     _summarize(tables)
+    for name, study in tables.items():
+        plot = arguments.out / f"frontier-{name}.svg"
+        plot.write_text(draw(study), encoding="utf-8")
     summary = {name: _readings(study) for name, study in tables.items()}
     path = arguments.out / "frontier.json"
     path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    print(f"{path} and a page for each edge beside it")
+    print(f"{path}, with a page and a plot for each edge beside it")
     return EXIT_OK
 
 
@@ -113,6 +130,21 @@ def recovered_at(curve: Curve, share: float) -> float | None:
     if share > shares[-1]:
         return None
     return round(float(np.interp(share, shares, values)), 4)
+
+
+def draw(study: Replay) -> str:
+    """Gap recovered over bytes as an SVG file that stands alone, with a legend."""
+    curves = [c for c in study.curves if c.kind != "baseline" or c.name in _DRAWN]
+    ends = ((0.0, "edge alone"), (100.0, "cloud on every frame"))
+    plot = frontier(curves, lambda point: point.recovered, "gap recovered, %", ends)
+    keys = []
+    for row, ((kind, number), curve) in enumerate(zip(classes(curves), curves, strict=True)):
+        y = 146 + 18 * row
+        keys.append(f'<g class="{kind} n{number}"><path class="curve" d="M66 {y}h24"/></g>')
+        keys.append(f'<text x="96" y="{y + 4}">{escape(curve.name)}</text>')
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {plot[len("<svg ") : plot.index(">") + 1]}'
+    body = plot[plot.index(">") + 1 : plot.rindex("</svg>")]
+    return f"{head}<style>{_STYLE}</style>{body}{''.join(keys)}</svg>\n"
 
 
 def _readings(study: Replay) -> dict[str, dict[str, float | None]]:
