@@ -119,7 +119,10 @@ def _pooled(
     view_of = np.repeat(np.arange(len(views)), [len(view.detections) for view in views])
     whole = np.flatnonzero((gaps >= np.float32(rules.border_px)).all(axis=1))
     around = contexts(found.boxes[whole], gaps[whole])
-    order = whole[np.lexsort((*found.boxes[whole].T, -around, -found.scores[whole]))]
+    # Ties are broken by what is seen and where from, never by the order of the views.
+    places = np.array([[v.region.x1, v.region.y1, v.region.x2, v.region.y2] for v in views])
+    ties = (*places[view_of[whole]].T, found.class_ids[whole], *found.boxes[whole].T)
+    order = whole[np.lexsort((*ties, -around, -found.scores[whole]))]
     ranked, view_of = found.take(order), view_of[order]
     # A view's own detections have been suppressed against each other by its model.
     row, column, _ = _same_objects(ranked, ranked, rules.same_iou)
