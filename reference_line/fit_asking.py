@@ -54,7 +54,8 @@ from reference_line.track_thresholds import FRAMES, VALIDATION_SEEDS
 from reference_line.truth import LABELS
 from replay.recorded_lane import RecordedCloud, RecordedLane, wire_bytes
 
-LEVELS = ("webp80", "webp60", "webp40", "webp80@0.75", "avif60", "avif50", "avif40")
+LEVELS = ("webp80", "webp60", "webp40")
+"""What benchmarks/frontier_line.py leaves of seven: each of the others keeps less for more bytes."""
 AGES_FRAMES = (5, 60)
 """How long a track has lived when it is asked about: as soon as it may be, and later."""
 _ORDINARY_EVERY = 20
