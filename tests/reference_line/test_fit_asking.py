@@ -15,6 +15,7 @@ from reference_line.evaluation import evaluate
 from reference_line.fit_asking import (
     EverythingAsked,
     ask_everything,
+    edge_alone,
     join_observations,
     observe,
     risk_units,
@@ -81,7 +82,8 @@ def test_units_of_risk_are_all_tracks_with_the_doubt_that_would_have_made_it_ask
 ) -> None:
     """Doubt is 0 outside the band: about such a track nobody is ever asked."""
     bundle = Bundle.open(edge)
-    units = risk_units([asked, asked], bundle)
+    run = (asked.recorded, edge_alone(asked.recorded, edge))
+    units = risk_units([run, run], bundle)
     tracks = [track for track in asked.alone.tracks if track.edge is not None]
     assert len(units.doubts) == 2 * len(tracks)
     assert units.group_count == 2 * asked.recorded.boards
