@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import prometheus_client
 
 from edge_node.adapters.model import BundleModel
@@ -86,9 +87,9 @@ def read_clip(path: Path, settings: EdgeSettings) -> Clip:
         ConfigError: it cannot be read.
     """
     capture = cv2.VideoCapture(str(path))
-    pictures = []
+    pictures: list[Pixels] = []
     while (read := capture.read())[0]:
-        pictures.append(read[1])
+        pictures.append(np.asarray(read[1], np.uint8))
     rate = float(capture.get(cv2.CAP_PROP_FPS))
     capture.release()
     if not pictures:

@@ -54,9 +54,12 @@ from reference_line.track_thresholds import FRAMES, VALIDATION_SEEDS
 from reference_line.truth import LABELS
 from replay.recorded_lane import RecordedCloud, RecordedLane, wire_bytes
 
-LEVELS = ("webp80", "webp60", "webp40", "webp80@0.75", "avif60", "avif50", "avif40")
+LEVELS = ("webp80", "webp60", "webp40")
+"""Of seven levels, those that none of the others outdoes in both bytes and gain."""
 AGES_FRAMES = (5, 60)
 """How long a track has lived when it is asked about: as soon as it may be, and later."""
+EDGE_SEEDS = (*VALIDATION_SEEDS, 203, 204)
+"""Lines on which the edge's doubt and what is ordinary are learned; the cloud has no part in it."""
 _ORDINARY_EVERY = 20
 _NO_PLACES = MissedSettings(gaps=False, background=False, novelty=False)
 
@@ -216,7 +219,22 @@ def ordinary_frames(recorded: Iterable[RecordedLine]) -> NoveltyModel:
     return fit_novelty(np.array(features))
 
 
-def risk_units(everything: Sequence[EverythingAsked], bundle: Bundle) -> RiskUnits:
+def edge_alone(recorded: RecordedLine, path: Path) -> RunRecords:
+    """What an edge node writes that asks nothing, frames included."""
+    settings, bundle = settings_of(path), dataclasses.replace(Bundle.open(path), policy=None)
+    with open_rules(settings, bundle, recorded.model.limits) as rules:
+        lane = RecordedLane(
+            settings,
+            recorded.model,
+            rules,
+            None,
+            frame_rate_hz=FRAME_RATE_HZ,
+            keep_frames=True,
+        )
+        return read_lines(play(recorded, {"alone": lane})["alone"].records)
+
+
+def risk_units(runs: Sequence[tuple[RecordedLine, RunRecords]], bundle: Bundle) -> RiskUnits:
     """What the edge node doubted of each track, had it kept all, and whether it was wrong.
 
     Its doubt is the greatest over the frames in which it might have asked about the track: it is
@@ -227,10 +245,10 @@ def risk_units(everything: Sequence[EverythingAsked], bundle: Bundle) -> RiskUni
     wrong: list[bool] = []
     groups: list[int] = []
     first = 0
-    for asked in everything:
-        greatest = _greatest_doubts(asked.alone, bundle)
-        line = asked.recorded.known
-        for track in sorted(asked.alone.tracks, key=lambda t: t.edge.sequence if t.edge else -1):
+    for recorded, records in runs:
+        greatest = _greatest_doubts(records, bundle)
+        line = recorded.known
+        for track in sorted(records.tracks, key=lambda t: t.edge.sequence if t.edge else -1):
             edge = track.edge
             if edge is None:
                 continue
@@ -242,7 +260,7 @@ def risk_units(everything: Sequence[EverythingAsked], bundle: Bundle) -> RiskUni
             wrong.append(edge.label not in there if reported else bool(there))
             centre = line.position(edge.sequence) + (edge.box[0] + edge.box[2]) / 2
             groups.append(first + int(centre // BOARD_PITCH_PX))
-        first += asked.recorded.boards
+        first += recorded.boards
     return RiskUnits(
         doubts=tuple(doubts), wrong=tuple(wrong), groups=tuple(groups), group_count=first
     )
@@ -292,19 +310,17 @@ def fit_policy_of_edge(
         ConfigError: nothing can be learned from what was observed.
     """
     bundle, cloud_bundle = Bundle.open(edge), Bundle.open(cloud)
-    lines = [record_line(edge, seed, frames, work) for seed in VALIDATION_SEEDS]
+    lines = [record_line(edge, seed, frames, work) for seed in EDGE_SEEDS]
+    observed = [line for line in lines if line.seed in VALIDATION_SEEDS]
     parts: list[dict[str, Any]] = []
-    soon: list[EverythingAsked] = []
     for age in AGES_FRAMES:
         first = 0
-        for recorded in lines:
+        for recorded in observed:
             asked = ask_everything(
                 recorded, edge, RecordedCloud(cloud_bundle), min_track_frames=age
             )
             parts.append(observe(asked, LEVELS, first))
             first += recorded.boards
-            if age == AGES_FRAMES[0]:
-                soon.append(asked)
     arrays = join_observations(parts)
     meta = {
         "format": FORMAT,
@@ -326,5 +342,5 @@ def fit_policy_of_edge(
     observations = read_observations(path)
     check_learnable(observations, path, groups_min=GROUPS_MIN)
     fit = fit_policy(observations, class_costs={}, learned=learned)
-    risk = risk_units(soon, bundle)
+    risk = risk_units([(line, edge_alone(line, edge)) for line in lines], bundle)
     return put_policy(bundle, fit, observations, risk=risk), fit

@@ -25,35 +25,37 @@ from reference_line.recorded_line import RecordedLine
 FRAME_LEVELS = ("jpeg85", "webp80", "avif50")
 _NOT_ONCE_MAX = 0.003
 """Beyond this budget, asking about every proposal of every frame only costs time here."""
+_SCARCE_MAX = 0.001
+"""Beyond this budget every rule about tracks asks about all of them."""
 _SIZE_EVERY = 300
 
 
 def track_curves(frontier: Frontier, budgets: Sequence[float]) -> list[Curve]:
-    """The shipped policy, other rules, and the shipped policy at one level only."""
+    """The shipped policy, other rules, and the shipped policy with one level only."""
     shipped = gain_model_of(frontier.edge, CropSettings())
-    rules: dict[str, tuple[str, GainModel, tuple[str, ...]]] = {
-        "tracks, as shipped": ("own", shipped, ())
+    rules: dict[str, tuple[str, GainModel, Sequence[float]]] = {
+        "tracks, as shipped": ("own", shipped, budgets)
     }
+    scarce = [budget for budget in budgets if budget <= _SCARCE_MAX] or budgets[:1]
     for name, gains in track_rules(shipped).items():
-        rules[name] = ("track", gains, ())
-    for level in map(str, shipped.parsed_levels):
-        rules[f"tracks, as shipped, {level} only"] = ("ablation", shipped, (level,))
+        rules[name] = ("track", gains, scarce)
+    if len(shipped.parsed_levels) > 1:
+        for level in shipped.parsed_levels:
+            name = f"tracks, as shipped, {level} only"
+            rules[name] = ("ablation", shipped.with_levels([level]), scarce)
     plans = {
-        (name, budget): (
-            gains.with_levels([Level.parse(text) for text in levels]) if levels else gains,
-            frontier.lane_settings(budget),
-        )
-        for name, (_, gains, levels) in rules.items()
-        for budget in budgets
+        f"{name}|{budget!r}": (gains, frontier.lane_settings(budget))
+        for name, (_, gains, own) in rules.items()
+        for budget in own
     }
-    points = frontier.tracks({f"{name}|{budget!r}": plan for (name, budget), plan in plans.items()})
+    points = frontier.tracks(plans)
     return [
         Curve(
             name,
             kind,
-            tuple(replace(points[f"{name}|{budget!r}"], budget=budget) for budget in budgets),
+            tuple(replace(points[f"{name}|{budget!r}"], budget=budget) for budget in own),
         )
-        for name, (kind, _, _) in rules.items()
+        for name, (kind, _, own) in rules.items()
     ]
 
 

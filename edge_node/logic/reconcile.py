@@ -199,7 +199,7 @@ class Reconciler:
         self._tracker.rows["pending"][asked] = False
         self._tracker.rows["answered"][asked] |= ending.outcome is EscalationOutcome.ANSWERED
         if ending.outcome is EscalationOutcome.WITHHELD:
-            self._withhold(question, at)
+            self._withhold(at)
         corrected = {correction.track_id for correction in corrections}
         for subject, place in zip(subjects, at.tolist(), strict=True):
             memory = self._memories.of(subject.track_id)
@@ -215,17 +215,12 @@ class Reconciler:
             if place < 0 and not memory.open_questions:
                 self._memories.forget(subject.track_id)
 
-    def _withhold(self, question: Question, at: Positions) -> None:
-        """Shadow: no track that the crop shows whole is asked about again, as after an answer.
+    def _withhold(self, shown: Positions) -> None:
+        """Shadow: no track that the crop shows is asked about again, as after an answer.
 
         An answer speaks of the neighbours too; whether their evidence changes is not known.
         """
-        boxes = np.concatenate([s.box for s in question.subjects] or [np.zeros(0, np.float32)])
-        region, boxes = question.region, boxes.reshape(-1, 4)
-        whole = (boxes[:, :2] >= (region.x1, region.y1)).all(axis=1)
-        whole &= (boxes[:, 2:] <= (region.x2, region.y2)).all(axis=1)
-        whole |= np.array([subject.asked for subject in question.subjects], np.bool_)
-        rows, shown = self._tracker.rows, at[whole & (at >= 0)]
+        rows, shown = self._tracker.rows, shown[shown >= 0]
         rows["answered"][shown] = True
         rows["asked_score"][shown] = 1.0
         rows["asked_area"][shown] = np.inf

@@ -62,7 +62,7 @@ def answered(
     subject: TrackRecord | None, *found: tuple[str, Box], sequence: int = 0, sent: int = 100
 ) -> Answered:
     """An answer about a crop of 192 pixels around (600, 400) with these boxes in it."""
-    subjects = ()
+    subjects: tuple[Subject, ...] = ()
     if subject is not None and subject.edge is not None:
         box = np.array(subject.edge.box, np.float32)
         subjects = (Subject(subject.track_id, box, "open", subject.edge.score, True),)
