@@ -1,6 +1,7 @@
 """What a crop costs to send and to compress: encoder efforts, levels, and the interpreter lock.
 
     python -m benchmarks.encoders [--images FOLDER] [--rounds N] [--crops N] [--json FILE]
+        [--cloud BUNDLE] [--images-max N]
 
 Pictures are crops of 192 px around defects of the rendered reference line and, with `--images`,
 crops of the same size from the middle of a folder's images and a few of its images whole. All ways
@@ -9,7 +10,8 @@ are tried on a picture before the next picture's turn.
 Efforts are compared at equal quality of the result, for the formats' quality scales differ: each
 is run at several qualities, and the bytes are those at equal PSNR, averaged over the range that it
 shares with the effort that ships for WebP. PSNR stands for accuracy here because it needs no model.
-Milliseconds are processor time of the encoding thread, which other programs disturb least.
+Milliseconds are processor time of the encoding thread, which other programs disturb least. With
+`--cloud` a detector judges some efforts of AVIF on the folder's images: `encoders_seen`.
 
 Levels are what an edge node may choose: bytes, milliseconds to shrink and compress and to
 decompress, and PSNR of the result enlarged again.
@@ -22,7 +24,6 @@ look like.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import statistics
 import sys
@@ -36,15 +37,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import PIL.Image
 
+from benchmarks.encoders_efforts import efforts
+from benchmarks.encoders_seen import print_seen, try_detector
 from foundation.escalations import Encoding
 from foundation.frames import Pixels
-from foundation.images import AVIF_EFFORT, WEBP_EFFORT, decode_image, encode_image
+from foundation.images import decode_image, encode_image
 from foundation.levels import Level, encode_at
 from reference_line.line import Line
-
-Encoder = Callable[[Pixels, int], bytes]
 
 CROP_PX = 192
 WHOLE = 4
@@ -57,51 +57,6 @@ LEVELS = (
     *("webp80@0.5", "webp50@0.5", "avif55@0.5", "avif45@0.5", "avif30@0.5", "avif45@0.25"),
 )
 SWITCH_INTERVAL_S = 0.0005
-
-
-def opencv(extension: str, quality: int, *options: int) -> Encoder:
-    """An encoder of OpenCV; `quality` is the number of its quality option."""
-    return lambda pixels, value: cv2.imencode(extension, pixels, [quality, value, *options])[
-        1
-    ].tobytes()
-
-
-def pillow(name: str, **options: Any) -> Encoder:
-    """An encoder of Pillow."""
-
-    def encode(pixels: Pixels, quality: int) -> bytes:
-        buffer = io.BytesIO()
-        image = PIL.Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-        image.save(buffer, name, quality=quality, **options)
-        return buffer.getvalue()
-
-    return encode
-
-
-def efforts() -> dict[str, Encoder]:
-    """The ways to encode that were considered, by what they are called in the table."""
-    jpeg = partial(opencv, ".jpg", cv2.IMWRITE_JPEG_QUALITY)
-    ways = {"jpeg": jpeg(), "jpeg optimized": jpeg(cv2.IMWRITE_JPEG_OPTIMIZE, 1)}
-    ways["webp opencv"] = opencv(".webp", cv2.IMWRITE_WEBP_QUALITY)
-    ways |= {
-        f"webp method {m}": pillow("WEBP", **WEBP_EFFORT | {"method": m}) for m in (2, 4, 5, 6)
-    }
-    ways |= {
-        f"avif speed {speed} {chroma.replace(':', '')} {tune}": pillow(
-            "AVIF",
-            **AVIF_EFFORT
-            | {"speed": speed, "subsampling": chroma, "advanced": {"tune": tune} if tune else {}},
-        )
-        for speed, chroma, tune in (
-            *((speed, "4:4:4", "psnr") for speed in (6, 7, 8, 9)),
-            *((speed, "4:2:0", "psnr") for speed in (8, 9)),
-            *((8, "4:4:4", tune) for tune in ("ssim", "iq")),
-        )
-    }
-    ways["avif opencv speed 8"] = opencv(
-        ".avif", cv2.IMWRITE_AVIF_QUALITY, cv2.IMWRITE_AVIF_SPEED, 8
-    )
-    return ways
 
 
 @dataclass
@@ -332,12 +287,16 @@ def main() -> int:
     parser.add_argument("--images", type=Path, help="a folder of images")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--crops", type=int, default=16, help="pictures of each kind")
+    parser.add_argument("--cloud", type=Path, help="a detector's bundle, to judge the images by")
+    parser.add_argument("--images-max", type=int, default=32, help="that it is shown")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.cloud and not options.images:
+        parser.error("--cloud judges images: give a folder of them (--images)")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     cv2.setNumThreads(1)
     kinds = pictures_of(options.images, options.crops)
-    document = {
+    document: dict[str, Any] = {
         "pictures": {
             kind: {
                 "count": len(pictures),
@@ -349,6 +308,9 @@ def main() -> int:
         "lock": try_lock(Line(LINE_SEED).frame(0), 4 * options.rounds + 1),
     }
     print_tables(document)
+    if options.cloud:
+        document["seen"] = try_detector(options.images, options.images_max, options.cloud)
+        print_seen(document["seen"])
     if options.json:
         options.json.write_text(json.dumps(document, indent=1))
     return 0
