@@ -77,6 +77,7 @@ class Planner:
         self._crop = crop
         self._unusable: Mask | None = None
         self._size_ratio = np.ones(len(model.levels), np.float32)
+        self._sizes_heard = np.zeros(len(model.levels), np.int64)
 
     def use(self, usable: Mask) -> None:
         """Takes which levels (L,) may be chosen from now on; at least one."""
@@ -85,7 +86,10 @@ class Planner:
     def learn_size(self, level: int, predicted: float, size_bytes: float) -> None:
         """Hears what a crop at a level came to on the wire, and what had been predicted."""
         ratio = self._size_ratio[level] * np.float32(size_bytes / max(predicted, 1.0))
-        step = _SIZE_MEMORY * (ratio - self._size_ratio[level])
+        self._sizes_heard[level] += 1
+        # The mean of the first few, so that a forecast is of use after the first crops.
+        memory = np.maximum(_SIZE_MEMORY, np.float32(1 / self._sizes_heard[level]))
+        step = memory * (ratio - self._size_ratio[level])
         self._size_ratio[level] = np.clip(self._size_ratio[level] + step, *_SIZE_RATIOS)
 
     def plan(
