@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_workshop.gating.arguments import add_gate_arguments, open_gate
 from model_workshop.outputs import check_output
 
 if TYPE_CHECKING:
@@ -36,17 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="JSON of doubts, wrong, groups and group_count, to calibrate promised risks on",
     )
+    add_gate_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     from foundation.bundle import Bundle
+    from model_workshop.gating.gate import write_admitted
     from model_workshop.policy.bundles import class_costs_of, put_policy, read_risk
     from model_workshop.policy.fitting import GROUPS_MIN, fit_policy
     from model_workshop.policy.observations import check_learnable, read_observations
 
     check_output(arguments.out)
     bundle = Bundle.open(arguments.bundle)
+    gate = open_gate(arguments, reference=bundle)
     observations = read_observations(arguments.observations)
     check_learnable(observations, arguments.observations, groups_min=GROUPS_MIN)
     risk = read_risk(arguments.risk) if arguments.risk else None
@@ -55,8 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
         class_costs=class_costs_of(arguments.class_cost, observations),
         learned={"measured": None, "learned": True, "variance": False}[arguments.rule],
     )
-    written = put_policy(bundle, fit, observations, risk=risk)
-    written.write(arguments.out)
+    fitted = put_policy(bundle, fit, observations, risk=risk)
+    written = write_admitted(fitted, arguments.out, gate)
     _print(fit)
     print(f"{arguments.out}: {written.info.name}, {written.digest[:12]}")
 
