@@ -248,7 +248,7 @@ def write_observations(
     meta = {
         "format": FORMAT,
         "edge_bundle": edge.digest,
-        "edge_scores": getattr(edge, "scores_digest", edge.digest),
+        "edge_scores": edge.scores_digest,
         "cloud_bundle": cloud.digest,
         "levels": list(levels),
         "labels": list(outcomes.answers.labels),

@@ -134,7 +134,7 @@ def own_policies(
         answers.labels,
         crops,
     )
-    model: GainModel | None = getattr(answers.edge_bundle, "policy", None)
+    model = answers.edge_bundle.policy
     origin = "the edge's bundle"
     if path is not None:
         model = read_model(path, answers.edge_bundle, answers.cloud_bundle)
@@ -157,7 +157,7 @@ def read_model(path: Path, edge: Bundle, cloud: Bundle) -> GainModel:
     except (OSError, ValueError) as error:
         raise ConfigError(f"The policy {path} cannot be read: {error}", remedy=remedy) from error
     model = parse_settings(document, GainModel, origin=str(path))
-    asker = getattr(edge, "scores_digest", edge.digest)
+    asker = edge.scores_digest
     for wanted, own, name in (
         (model.edge_scores, asker, edge.info.name),
         (model.cloud_bundle, cloud.digest, cloud.info.name),
