@@ -39,6 +39,7 @@ from edge_node.logic.plan import Planner
 from edge_node.logic.policy import Decision, Policy, View
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reconsider import overrule
+from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import Floats, observed_boxes
 from edge_node.logic.spending import Ledger, Limits, Reservation
 from edge_node.logic.track import Tracker
@@ -106,9 +107,8 @@ class Round:
         for sequence in range(FRAMES):
             self.tracker.advance(sequence)
             self.tracker.observe(found)
-        self.reconciler = Reconciler(
-            self.tracker, FusionSettings(), "cam", LABELS, np.full(len(LABELS), 0.5, np.float32)
-        )
+        reporting = Reporting(np.full(len(LABELS), 0.5, np.float32))
+        self.reconciler = Reconciler(self.tracker, FusionSettings(), "cam", LABELS, reporting)
         self._scene = scene
         seen = min(scene.boxes - 1, scene.tracks_in_crop)
         added = inside[:1] + np.float32(30)

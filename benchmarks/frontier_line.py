@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from benchmarks.frontier_parts.systems import LEVELS, Curve, Frontier
 from foundation.errors import EXIT_OK
 from reference_line.demo_plan import BUNDLES
 from reference_line.fit_asking import ask_everything
-from reference_line.recorded_line import record_line
+from reference_line.recorded_line import RecordedLine, record_line
 from reference_line.track_thresholds import TEST_SEEDS, VALIDATION_SEEDS
 from replay.recorded_lane import RecordedCloud
 
@@ -47,6 +47,7 @@ LOOKS_EVERY = (180, 90)
 """Frames apart at which the cloud sees each place of the belt once or twice at least."""
 _AREA_END = 0.01
 _WANTED = (0.5, 0.9)
+_NAME = 42
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -78,54 +79,54 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         record_line(arguments.edge, seed, arguments.frames, arguments.work)
         for seed in arguments.validation
     ]
-    curves = track_curves(frontier, budgets)
-    curves += frame_curves(frontier, validation, budgets)
-    asked = [
-        ask_everything(line, arguments.edge, RecordedCloud(frontier.cloud)) for line in validation
-    ]
-    curves.append(not_once_curve(frontier, asked, budgets))
-    curves += [frontier.oracle(budgets, any_region=wide) for wide in (False, True)]
-    report["curves"] = describe(frontier, curves, edge, cloud)
-    _print_curves(report["curves"], budgets)
+    _print_head(budgets)
+    report["curves"] = []
+    for curve in _curves(frontier, validation, arguments.edge, budgets):
+        row = describe(frontier, curve, edge, cloud)
+        _print_curve(row, budgets)
+        report["curves"].append(row)
     return report
 
 
-def describe(
-    frontier: Frontier, curves: Sequence[Curve], edge: Counts, cloud: Counts
-) -> list[dict[str, Any]]:
-    """All figures of all curves, fit for JSON."""
+def _curves(
+    frontier: Frontier, validation: Sequence[RecordedLine], edge: Path, budgets: Sequence[float]
+) -> Iterator[Curve]:
+    """All systems, the product's own first."""
+    yield from track_curves(frontier, budgets)
+    yield from frame_curves(frontier, validation, budgets)
+    asked = [ask_everything(line, edge, RecordedCloud(frontier.cloud)) for line in validation]
+    yield not_once_curve(frontier, asked, budgets)
+    for any_region in (False, True):
+        yield frontier.oracle(budgets, any_region=any_region)
+
+
+def describe(frontier: Frontier, curve: Curve, edge: Counts, cloud: Counts) -> dict[str, Any]:
+    """All figures of a curve, fit for JSON."""
     resamples = Resamples(len(edge))
-    rows = []
-    for curve in curves:
-        points = []
-        for point in curve.points:
-            recovered = resamples.recovered(edge, point.counts, cloud)
-            points.append(
-                {
-                    "budget": point.budget,
-                    "share": round(point.sent_bytes / frontier.jpeg_bytes, 8),
-                    "bytes": round(point.sent_bytes),
-                    "questions": point.questions,
-                    "f1": round(float(f1_of(point.counts.sum(axis=0))), 4),
-                    "counts": point.counts.sum(axis=0).tolist(),
-                    "recovered": _rounded(asdict(recovered)),
-                    "over_cloud": _rounded(asdict(resamples.ahead(point.counts, cloud))),
-                }
-            )
-        shares = [one["share"] for one in points]
-        values = [one["recovered"]["value"] for one in points]
-        rows.append(
+    points = []
+    for point in curve.points:
+        recovered = resamples.recovered(edge, point.counts, cloud)
+        points.append(
             {
-                "name": curve.name,
-                "kind": curve.kind,
-                "points": points,
-                "apgr": round(area(shares, values, _AREA_END), 4),
-                "bytes_for": {
-                    f"{wanted:g}": share_for(shares, values, wanted) for wanted in _WANTED
-                },
+                "budget": point.budget,
+                "share": round(point.sent_bytes / frontier.jpeg_bytes, 8),
+                "bytes": round(point.sent_bytes),
+                "questions": point.questions,
+                "f1": round(float(f1_of(point.counts.sum(axis=0))), 4),
+                "counts": point.counts.sum(axis=0).tolist(),
+                "recovered": _rounded(asdict(recovered)),
+                "over_cloud": _rounded(asdict(resamples.ahead(point.counts, cloud))),
             }
         )
-    return rows
+    shares = [one["share"] for one in points]
+    values = [one["recovered"]["value"] for one in points]
+    return {
+        "name": curve.name,
+        "kind": curve.kind,
+        "points": points,
+        "apgr": round(area(shares, values, _AREA_END), 4),
+        "bytes_for": {f"{wanted:g}": share_for(shares, values, wanted) for wanted in _WANTED},
+    }
 
 
 def _every_proposal(frontier: Frontier, level: str) -> dict[str, Any]:
@@ -166,16 +167,17 @@ def _print_levels(report: Mapping[str, Any]) -> None:
         print(f"{level:<28}{one['f1']:>8.4f}{one['bytes_a_crop']:>14}{one['share']:>10.3%}")
 
 
-def _print_curves(rows: Sequence[Mapping[str, Any]], budgets: Sequence[float]) -> None:
-    width = max(len(row["name"]) for row in rows) + 1
+def _print_head(budgets: Sequence[float]) -> None:
     head = "".join(f"{f'{budget:.2%}':>24}" for budget in budgets)
-    print(f"\n{'gap recovered [95 %] @ sent':<{width}}{head}{'APGR':>8}{'50 %':>9}{'90 %':>9}")
-    for row in rows:
-        cells = {point["budget"]: point for point in row["points"]}
-        text = "".join(f"{_cell(cells.get(budget)):>24}" for budget in budgets)
-        wanted = [row["bytes_for"][f"{one:g}"] for one in _WANTED]
-        tail = "".join(f"{'-' if one is None else format(one, '.3%'):>9}" for one in wanted)
-        print(f"{row['name']:<{width}}{text}{row['apgr']:>8.1%}{tail}")
+    print(f"\n{'gap recovered [95 %] @ sent':<{_NAME}}{head}{'APGR':>8}{'50 %':>9}{'90 %':>9}")
+
+
+def _print_curve(row: Mapping[str, Any], budgets: Sequence[float]) -> None:
+    cells = {point["budget"]: point for point in row["points"]}
+    text = "".join(f"{_cell(cells.get(budget)):>24}" for budget in budgets)
+    wanted = [row["bytes_for"][f"{one:g}"] for one in _WANTED]
+    tail = "".join(f"{'-' if one is None else format(one, '.3%'):>9}" for one in wanted)
+    print(f"{row['name']:<{_NAME}}{text}{row['apgr']:>8.1%}{tail}", flush=True)
 
 
 def _cell(point: Mapping[str, Any] | None) -> str:

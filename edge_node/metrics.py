@@ -85,6 +85,12 @@ class EdgeMetrics:
             ["camera"],
             registry=registry,
         ).labels(camera=camera)
+        self.tracks_joined = Counter(
+            "edge_tracks_joined",
+            "Tracks that ended because they turned out to be another one, too.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
         self.results_dropped = Counter(
             "edge_results_dropped",
             "Result records dropped because the results file or pipe did not keep up.",

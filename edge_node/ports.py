@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from edge_node.config import SourceSettings
 from edge_node.logic.aim import Aim
 from edge_node.logic.novelty import NoveltyModel
+from edge_node.logic.reporting import Reporting
 from edge_node.values import Candidate
 from foundation.clock import Clock
 from foundation.escalations import Capabilities, Escalation, Verdict
@@ -141,6 +142,11 @@ class AskingRules:
     class_costs: Scores
     aim: Aim
     ordinary: NoveltyModel | None
+
+    @property
+    def reporting(self) -> Reporting:
+        """What the system stands by."""
+        return Reporting(self.limits.report, self.gains.pool)
 
 
 class EdgeModel(Protocol):

@@ -24,6 +24,7 @@ import pydantic
 from foundation.errors import ConfigError
 from foundation.frames import Pixels, Scores
 from foundation.levels import Level
+from foundation.pool import Pool
 from foundation.settings import Settings
 
 Floats = npt.NDArray[np.float32]
@@ -112,6 +113,9 @@ class GainModel(Settings):
     frame_power: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
     """To which power they are raised before: below 1 where many proposals are a crowd, about which
     an answer tells less than each by itself would promise."""
+    pool: Pool | None = None
+    """What the edge's and the cloud's opinion about one object say together; None: the cloud's
+    stands by itself."""
     ordinary: Mapping[str, Any] | None = None
     """What ordinary frames are like; the edge node's novelty model, whose form is its own."""
     risk: RiskUnits | None = None

@@ -72,10 +72,10 @@ def analyse(
             remedy="Let the demo run for longer",
         )
     line = Line(plan.seed)
-    edge_limits, cloud_limits = plan.edge_bundle.thresholds, plan.cloud_bundle.thresholds
+    limits, detections_min = plan.edge_bundle.thresholds, plan.edge.tracks.min_detections
     systems: tuple[list[Claim], ...] = (
-        edge_claims(records.tracks, edge_limits, detections_min=plan.edge.tracks.min_detections),
-        final_claims(records.tracks, edge_limits, cloud_limits),
+        edge_claims(records.tracks, limits, detections_min=detections_min),
+        final_claims(records.tracks),
         ask_about_every_proposal(records, line, plan.cloud_bundle, plan.edge, threads=threads),
     )
     last = records.frames[-1].sequence

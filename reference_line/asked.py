@@ -10,7 +10,7 @@ coordinates of the belt, in which nothing moves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from edge_node.logic.fuse import Finding, Standing, judge
 from edge_node.values import Effect, Question
 from foundation.escalations import LabelledBoxes
 from foundation.frames import Boxes
+from foundation.pool import STANDS_FROM, Pool
 from reference_line.evaluation import Claim
 from reference_line.line import Line
 from reference_line.records import Box, RunRecords
@@ -55,10 +56,20 @@ class Hindsight:
     """
 
     def __init__(
-        self, records: RunRecords, edge: Sequence[Claim], line: Line, settings: FusionSettings
+        self,
+        records: RunRecords,
+        edge: Sequence[Claim],
+        line: Line,
+        settings: FusionSettings,
+        pool: Pool | None = None,
     ) -> None:
-        """Takes the run, whose tracks the questions are about, and how verdicts are read."""
+        """Takes the run, whose tracks the questions are about, and how verdicts are read.
+
+        With a pool, what the cloud names stands only where both opinions bear it.
+        """
         self.edge = tuple(edge)
+        self._pool = pool
+        self._edge_scores = {t.track_id: t.edge.score for t in records.tracks if t.edge is not None}
         self._line = line
         self._settings = settings
         self._owners: list[int] = []
@@ -84,9 +95,13 @@ class Hindsight:
             if finding is None or finding[1] is Effect.UNDECIDED:
                 claims.append(claim)
             elif finding[2] is not None:
-                claims.append(finding[2])
-        claims += [claim for _, _, claim in verdicts.standing.values() if claim is not None]
-        return claims + newly_seen
+                claims += self._pooled(finding[2])
+        for _, _, left in verdicts.standing.values():
+            if left is not None:
+                claims += self._pooled(left)
+        for claim in newly_seen:
+            claims += self._pooled(claim, added=True)
+        return claims
 
     def joined(self, claims: Sequence[Claim]) -> list[Claim]:
         """Each place once, by its best claim."""
@@ -105,9 +120,18 @@ class Hindsight:
         shift = self._line.position(sequence)
         return np.array([box[0] + shift, box[1], box[2] + shift, box[3]], np.float32)
 
+    def _pooled(self, claim: Claim, *, added: bool = False) -> list[Claim]:
+        """The claim with the score of both opinions, or nothing where it does not stand."""
+        if self._pool is None:
+            return [claim]
+        edge = 0.0 if added else self._edge_scores.get(claim.track_id, 0.0)
+        scores = (np.array([edge], np.float32), np.array([claim.score], np.float32))
+        together = float(self._pool.probability(*scores)[0])
+        return [replace(claim, score=together)] if together >= STANDS_FROM else []
+
     def _read(self, one: Answered, verdicts: _Verdicts) -> None:
         question = one.question
-        judged = judge(question, one.answer, self._settings)
+        judged = judge(question, one.answer, self._settings, scene_moves=True)
         for finding in judged.findings:
             if finding.effect is Effect.ADDED:
                 box = judged.boxes[finding.detection]

@@ -150,30 +150,20 @@ def edge_claims(
         Claim(track.track_id, edge.label, edge.score, edge.box, edge.sequence)
         for track in tracks
         if (edge := track.edge) is not None
+        and track.double_of is None
         and track.detections >= detections_min
         and edge.score >= thresholds.of(edge.label).report
     ]
 
 
-def final_claims(tracks: Iterable[TrackRecord], edge: Thresholds, cloud: Thresholds) -> list[Claim]:
-    """What stands after all verdicts; each opinion is held to its own bundle's thresholds."""
+def final_claims(tracks: Iterable[TrackRecord]) -> list[Claim]:
+    """What stands after all verdicts, as the edge node says: by either bundle's thresholds."""
     claims = []
     for track in tracks:
-        from_cloud = track.final_source == "cloud"
-        opinion = track.cloud if from_cloud else track.edge
-        if track.final_label is None or opinion is None:
-            continue
-        thresholds = cloud if from_cloud else edge
-        if track.final_score >= thresholds.of(track.final_label).report:
-            claims.append(
-                Claim(
-                    track.track_id,
-                    track.final_label,
-                    track.final_score,
-                    opinion.box,
-                    opinion.sequence,
-                )
-            )
+        opinion = track.cloud if track.final_source == "cloud" else track.edge
+        if track.final_label is not None and opinion is not None:
+            where = (opinion.box, opinion.sequence)
+            claims.append(Claim(track.track_id, track.final_label, track.final_score, *where))
     return claims
 
 

@@ -139,7 +139,7 @@ def _claims(
     question: Question, answer: LabelledBoxes, settings: EdgeSettings
 ) -> Iterator[tuple[Claim, bool]]:
     """Claims about the track asked about, and (True) about objects that have no track."""
-    judged = judge(question, answer, settings.fusion)
+    judged = judge(question, answer, settings.fusion, scene_moves=True)
     for finding in judged.findings:
         is_new = finding.effect is Effect.ADDED
         if finding.effect in (Effect.REFUTED, Effect.UNDECIDED) or not (

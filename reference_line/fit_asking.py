@@ -32,12 +32,21 @@ from foundation.frames import Pixels
 from foundation.gains import RiskUnits, texture_of
 from foundation.geometry import iou_matrix
 from foundation.levels import Level, encode_at
+from foundation.pool import Pool
 from model_workshop.policy.bundles import put_policy
 from model_workshop.policy.fitting import GROUPS_MIN, PolicyFit, fit_policy
 from model_workshop.policy.observations import FORMAT, check_learnable, read_observations
+from model_workshop.policy.pooling import fit_pool
 from reference_line.asked import Answered, Hindsight
 from reference_line.board import BOARD_PITCH_PX
-from reference_line.evaluation import IOU_MIN, Claim, Judgement, RunTruth, judge_claims
+from reference_line.evaluation import (
+    IOU_MIN,
+    Claim,
+    Judgement,
+    RunTruth,
+    final_claims,
+    judge_claims,
+)
 from reference_line.line import Line
 from reference_line.recorded_line import (
     FRAME_RATE_HZ,
@@ -89,6 +98,7 @@ class EverythingAsked:
     Attributes:
         recorded: the line.
         alone: what the edge node wrote when it asked nothing, frames included.
+        records: what it wrote when it asked, frames left out.
         candidates: what was asked, in order.
         hindsight: what the edge reports by itself, ready for any choice of the candidates.
         cloud: what answers them.
@@ -96,6 +106,7 @@ class EverythingAsked:
 
     recorded: RecordedLine
     alone: RunRecords
+    records: RunRecords
     candidates: tuple[Candidate, ...]
     hindsight: Hindsight
     cloud: RecordedCloud
@@ -108,9 +119,22 @@ class EverythingAsked:
 
 
 def ask_everything(
-    recorded: RecordedLine, path: Path, cloud: RecordedCloud, *, min_track_frames: int = 5
+    recorded: RecordedLine,
+    path: Path,
+    cloud: RecordedCloud,
+    *,
+    min_track_frames: int = 5,
+    pool: Pool | None = None,
 ) -> EverythingAsked:
-    """Plays a line to the edge node without a budget; nothing is known yet of what asking gains."""
+    """Plays a line to the edge node without a budget; nothing is known yet of what asking gains.
+
+    Args:
+        recorded: the line.
+        path: of the edge bundle, whose policy is left aside.
+        cloud: what answers.
+        min_track_frames: frames that a track must have lived before it is asked about.
+        pool: how hindsight joins both opinions.
+    """
     bundle = dataclasses.replace(Bundle.open(path), policy=None)
     update = {"missed": _NO_PLACES, "min_track_frames": min_track_frames}
     settings = settings_of(path, UNLIMITED.model_copy(update=update))
@@ -130,8 +154,29 @@ def ask_everything(
         runs = play(recorded, lanes)
     records = {name: read_lines(run.records) for name, run in runs.items()}
     edge = claims_of_edge(records["asked"], bundle, settings)
-    hindsight = Hindsight(records["asked"], edge, recorded.known, settings.fusion)
-    return EverythingAsked(recorded, records["alone"], tuple(noting.candidates), hindsight, cloud)
+    hindsight = Hindsight(records["asked"], edge, recorded.known, settings.fusion, pool)
+    candidates = tuple(noting.candidates)
+    return EverythingAsked(
+        recorded, records["alone"], records["asked"], candidates, hindsight, cloud
+    )
+
+
+def opinions(asked: EverythingAsked) -> tuple[list[float], list[float], list[bool]]:
+    """Of every claim that the cloud made about a line: the edge's score, its own, and the truth.
+
+    Claims about defects that do not count are left out; the edge's score is 0 where it saw nothing.
+    """
+    tracks = {track.track_id: track for track in asked.records.tracks}
+    claims = final_claims(asked.records.tracks)
+    edge, cloud, right = [], [], []
+    for one in judge_claims(claims, asked.recorded.truth(claims)):
+        track = tracks[one.claim.track_id]
+        known = one.judgement is not Judgement.IGNORED
+        if known and track.final_source == "cloud" and track.cloud is not None:
+            edge.append(0.0 if track.edge is None else track.edge.score)
+            cloud.append(track.cloud.score)
+            right.append(one.judgement is Judgement.RIGHT)
+    return edge, cloud, right
 
 
 def worth_by_track(claims: Sequence[Claim], truth: RunTruth) -> dict[int, int]:
@@ -311,13 +356,16 @@ def fit_policy_of_edge(
     """
     bundle, cloud_bundle = Bundle.open(edge), Bundle.open(cloud)
     lines = [record_line(edge, seed, frames, work) for seed in EDGE_SEEDS]
+    clouds = {line.seed: RecordedCloud(cloud_bundle) for line in lines}
+    said = [opinions(ask_everything(line, edge, clouds[line.seed])) for line in lines]
+    pool = fit_pool(*(np.concatenate(column) for column in zip(*said, strict=True)))
     observed = [line for line in lines if line.seed in VALIDATION_SEEDS]
     parts: list[dict[str, Any]] = []
     for age in AGES_FRAMES:
         first = 0
         for recorded in observed:
             asked = ask_everything(
-                recorded, edge, RecordedCloud(cloud_bundle), min_track_frames=age
+                recorded, edge, clouds[recorded.seed], min_track_frames=age, pool=pool
             )
             parts.append(observe(asked, LEVELS, first))
             first += recorded.boards
@@ -343,4 +391,4 @@ def fit_policy_of_edge(
     check_learnable(observations, path, groups_min=GROUPS_MIN)
     fit = fit_policy(observations, class_costs={}, learned=learned)
     risk = risk_units([(line, edge_alone(line, edge)) for line in lines], bundle)
-    return put_policy(bundle, fit, observations, risk=risk), fit
+    return put_policy(bundle, fit, observations, risk=risk, pool=pool), fit

@@ -91,6 +91,7 @@ class TrackRecord:
         final_label: what stands; None for a track that the cloud refuted.
         final_score: its calibrated score.
         final_source: `edge` or `cloud`.
+        double_of: the track that it turned out to be, too; None for an object of its own.
     """
 
     track_id: int
@@ -104,6 +105,7 @@ class TrackRecord:
     final_score: float
     final_source: str
     escalation: EscalationEnd | None
+    double_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,7 @@ def _track(document: Mapping[str, Any]) -> TrackRecord:
         else EscalationEnd(
             str(escalation["id"]), str(escalation["outcome"]), str(escalation["reason"])
         ),
+        document.get("double_of"),
     )
 
 

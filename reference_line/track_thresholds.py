@@ -31,8 +31,9 @@ from reference_line.records import RunRecords, read_records
 VALIDATION_SEEDS = (201, 202)
 TEST_SEEDS = (301, 302)
 FRAMES = 2700
-_COVERED = 0.98
-"""Share of the defects that have any track, which the escalation band has to reach."""
+BAND_LOW = 0.1
+"""Where the escalation band begins: below it there is hardly a defect left to find (decision 28),
+and what is found there costs a crop to tell."""
 
 
 _GRID = np.arange(0.05, 0.99, 0.01)
@@ -96,18 +97,15 @@ def run_line(bundle: Path, seed: int, folder: Path, *, frames: int = FRAMES) -> 
 def fit_edge(bundle: Bundle, runs: Sequence[LineRun]) -> Thresholds:
     """Thresholds of an edge bundle from what it saw in some runs.
 
-    The escalation band begins where the tracks above it hold `_COVERED` of the defects that have a
-    track of their class at all, and ends half-way from the report threshold to certainty.
+    The escalation band ends half-way from the report threshold to certainty.
     """
     wide = Thresholds(default=_all_at(0.0))
     claims = [
         edge_claims(run.records.tracks, wide, detections_min=run.settings.tracks.min_detections)
         for run in runs
     ]
-    recall, f1 = _sweep(claims, runs)
-    report = _middle_of_best(f1)
-    covering = _GRID[(recall >= _COVERED * recall[0]) & (report >= _GRID)]
-    return _thresholds(bundle, low=float(covering[-1]), report=report, high=(1 + report) / 2)
+    report = _middle_of_best(_sweep(claims, runs))
+    return _thresholds(bundle, low=BAND_LOW, report=report, high=(1 + report) / 2)
 
 
 def fit_cloud(bundle: Bundle, runs: Sequence[LineRun]) -> Thresholds:
@@ -116,7 +114,7 @@ def fit_cloud(bundle: Bundle, runs: Sequence[LineRun]) -> Thresholds:
     Its report threshold only: a cloud model escalates nothing.
     """
     claims = cloud_claims(bundle, runs)
-    report = _middle_of_best(_sweep(claims, runs)[1])
+    report = _middle_of_best(_sweep(claims, runs))
     band = bundle.thresholds.default
     low, high = min(band.escalate_low, report), max(band.escalate_high, report)
     return _thresholds(bundle, low=low, report=report, high=high)
@@ -159,10 +157,9 @@ def above(claims: Sequence[Sequence[Claim]], threshold: float) -> list[list[Clai
     return [[claim for claim in of_run if claim.score >= threshold] for of_run in claims]
 
 
-def _sweep(claims: Sequence[Sequence[Claim]], runs: Sequence[LineRun]) -> tuple[Array, Array]:
-    """Recall and F1 at every threshold of the grid."""
-    scores = [total_score(above(claims, float(t)), runs) for t in _GRID]
-    return np.array([s.recall for s in scores]), np.array([s.f1 for s in scores])
+def _sweep(claims: Sequence[Sequence[Claim]], runs: Sequence[LineRun]) -> Array:
+    """F1 at every threshold of the grid."""
+    return np.array([total_score(above(claims, float(t)), runs).f1 for t in _GRID])
 
 
 def _middle_of_best(f1: Array) -> float:

@@ -9,36 +9,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from foundation.bundle import Bundle
-from foundation.manifest import Thresholds
-from model_workshop.assemble import assemble
-from model_workshop.evaluation.thresholds import score_floor
 from model_workshop.training.finishing import draft, finish
 from model_workshop.training.lessons import TrainingPlan
 from model_workshop.training.recipe import Kind, Material, Recipe, cloud_recipe, edge_recipe
 from model_workshop.training.stages import distil_stage, finetune_stage, train_stage
-from reference_line.evaluation import Claim, edge_claims
-from reference_line.fit_asking import fit_policy_of_edge
+from reference_line.fit_pair import replace
 from reference_line.optics import FRAME_HEIGHT, FRAME_WIDTH
-from reference_line.track_thresholds import (
-    FRAMES,
-    TEST_SEEDS,
-    VALIDATION_SEEDS,
-    LineRun,
-    above,
-    cloud_claims,
-    fit_cloud,
-    fit_edge,
-    recall_by_size,
-    run_line,
-    total_score,
-)
 
 SEED = 20261120
 BUNDLES = Path(__file__).parent / "bundles"
@@ -49,9 +28,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reference_line.train_pair")
     parser.add_argument(
         "step",
-        choices=("train", "distil", "finetune", "bundle", "float", "thresholds", "policy"),
-        help="bundle writes what ships; float writes the edge's float parent, to compare with; "
-        "policy fits what asking the cloud beside it gains into the edge",
+        choices=("train", "distil", "finetune", "bundle", "float"),
+        help="bundle writes what ships; float writes the edge's float parent, to compare with",
     )
     parser.add_argument("part", choices=("edge", "cloud", "teacher"))
     parser.add_argument(
@@ -76,12 +54,6 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = build_parser().parse_args(argv)
-    if arguments.step == "thresholds":
-        set_thresholds(arguments.part, arguments.bundles, arguments.work)
-        return 0
-    if arguments.step == "policy":
-        set_policy(arguments.bundles, arguments.work)
-        return 0
     plan = TrainingPlan(
         steps=arguments.steps,
         minutes=arguments.minutes,
@@ -103,13 +75,13 @@ def main(argv: list[str] | None = None) -> int:
     elif arguments.step == "finetune":
         finetune_stage(recipe, material, work, start=start)
     elif arguments.step == "float":
-        _replace(
+        replace(
             arguments.bundles / f"{arguments.part}-float", draft(recipe, material, work).floating
         )
     else:
         script = f"python -m reference_line.train_pair, {arguments.part}, seed {SEED}"
         bundle = finish(recipe, material, work, proposer=proposer, script=script)
-        _replace(arguments.bundles / recipe.name, bundle)
+        replace(arguments.bundles / recipe.name, bundle)
         print(f"{recipe.name}: {bundle.info.model_card.figures}")
     return 0
 
@@ -118,97 +90,6 @@ def teacher_recipe(plan: TrainingPlan) -> Recipe:
     """The cloud model's net over whole native frames, INT8: it teaches the edge and never ships."""
     recipe = dataclasses.replace(cloud_recipe(plan), kind=Kind.FRAME, name="cloud-fullframe")
     return dataclasses.replace(recipe, width=FRAME_WIDTH, height=FRAME_HEIGHT)
-
-
-def set_thresholds(part: str, bundles: Path, work: Path) -> None:
-    """Fits a bundle's thresholds on validation lines and reports what they give on other lines."""
-    edge_path, cloud_path = (bundles / name for name in ("edge-reference", "cloud-reference"))
-    if part == "edge":
-        # Fitted on all that a lower floor shows, so that the floor can follow from it.
-        fitted = fit_edge(Bundle.open(edge_path), _runs(edge_path, VALIDATION_SEEDS, work))
-        edge = Bundle.open(edge_path)
-        floor = score_floor(edge.calibration, fitted, edge.labels)
-        _replace(edge_path, _carded(edge, fitted, floor, {}))
-        return
-    edge, cloud = Bundle.open(edge_path), Bundle.open(cloud_path)
-    fitted = fit_cloud(cloud, _runs(edge_path, VALIDATION_SEEDS, work))
-    runs = _runs(edge_path, TEST_SEEDS, work)
-    limits = edge.thresholds.default
-    detections_min = runs[0].settings.tracks.min_detections
-    seen = [
-        edge_claims(run.records.tracks, edge.thresholds, detections_min=detections_min)
-        for run in runs
-    ]
-    asked = above(cloud_claims(cloud, runs), fitted.default.report)
-    figures = {
-        "per_defect": {
-            "lines": list(TEST_SEEDS),
-            "frames": FRAMES * len(TEST_SEEDS),
-            "edge_alone": {"threshold": limits.report, **_figures(seen, runs)},
-            "cloud_on_every_proposal": _figures(asked, runs),
-            "proposals": sum(len(run.records.tracks) for run in runs),
-        }
-    }
-    floor = cloud.info.postprocess.score_floor
-    # A policy names this cloud, so the cloud cannot name an edge that has one.
-    parent = dataclasses.replace(edge, policy=None).digest
-    parented = dataclasses.replace(
-        cloud,
-        info=cloud.info.model_copy(
-            update={"model_card": cloud.info.model_card.model_copy(update={"parents": (parent,)})}
-        ),
-    )
-    _replace(cloud_path, _carded(parented, fitted, floor, figures))
-    print(json.dumps(figures, indent=1))
-
-
-def set_policy(bundles: Path, work: Path) -> None:
-    """Fits what asking gains on the validation lines, and puts it into the edge bundle."""
-    edge_path, cloud_path = (bundles / name for name in ("edge-reference", "cloud-reference"))
-    edge, fit = fit_policy_of_edge(edge_path, cloud_path, work)
-    _replace(edge_path, edge)
-    for name, reached in fit.held_out.items():
-        print(f"{name}: {reached}")
-
-
-def _runs(edge: Path, seeds: tuple[int, ...], work: Path) -> list[LineRun]:
-    return [run_line(edge, seed, work / f"line-{seed}") for seed in seeds]
-
-
-def _carded(
-    bundle: Bundle, thresholds: Thresholds, floor: float, figures: Mapping[str, Any]
-) -> Bundle:
-    """The bundle with other thresholds, its smoke test still within them, and more figures."""
-    card = bundle.info.model_card
-    info = bundle.info.model_copy(
-        update={
-            "postprocess": bundle.info.postprocess.model_copy(update={"score_floor": floor}),
-            "model_card": card.model_copy(update={"figures": {**card.figures, **figures}}),
-        }
-    )
-    return assemble(
-        info,
-        bundle.model,
-        bundle.smoke.pixels,
-        calibration=bundle.calibration,
-        thresholds=thresholds,
-    )
-
-
-def _figures(claims: Sequence[Sequence[Claim]], runs: Sequence[LineRun]) -> dict[str, Any]:
-    score = total_score(claims, runs)
-    return {
-        "precision": round(score.precision, 4),
-        "recall": round(score.recall, 4),
-        "f1": round(score.f1, 4),
-        "recall_by_size": recall_by_size(claims, runs),
-    }
-
-
-def _replace(path: Path, bundle: Bundle) -> None:
-    if path.exists():
-        shutil.rmtree(path)
-    bundle.write(path)
 
 
 if __name__ == "__main__":

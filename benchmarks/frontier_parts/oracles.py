@@ -45,8 +45,15 @@ def options_of_tracks(asked: EverythingAsked, levels: Sequence[str]) -> list[Opt
         answered = [asked.answered(one, level) for one in asked.candidates]
         claims = hindsight.claims(answered)
         after = worth_by_track(claims, recorded.truth(claims))
+        seen_in = {(claim.track_id, claim.sequence) for claim in claims}
         for place, one in enumerate(answered):
-            ids = {subject.track_id for subject in one.question.subjects if subject.asked}
+            question = one.question
+            # A crop may decide about a track that it merely shows.
+            ids = {
+                subject.track_id
+                for subject in question.subjects
+                if subject.asked or (subject.track_id, question.sequence) in seen_in
+            }
             change = sum(after.get(i, 0) - before.get(i, 0) for i in ids)
             options.append(Option(place, float(change), one))
     return options

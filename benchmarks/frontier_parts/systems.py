@@ -31,7 +31,7 @@ from reference_line.recorded_line import (
 )
 from replay.recorded_lane import RecordedCloud, RecordedLane
 
-LEVELS = ("webp80", "webp60", "webp40", "webp80@0.75", "avif60", "avif50", "avif40")
+LEVELS = ("webp80", "webp60", "webp40", "avif60", "avif50")
 BURST_S = 10.0
 """What may leave at once after a quiet time, in seconds of the rate."""
 
@@ -86,12 +86,13 @@ class Frontier:
         self.edge, self.cloud = Bundle.open(edge), Bundle.open(cloud)
         self._edge_path = edge
         self.settings = settings_of(edge)
+        self.pool = None if self.edge.policy is None else self.edge.policy.pool
         self.scenes: list[Scene] = []
         for seed in seeds:
             recorded = record_line(edge, seed, frames, work)
-            asked = ask_everything(recorded, edge, RecordedCloud(self.cloud))
+            asked = ask_everything(recorded, edge, RecordedCloud(self.cloud), pool=self.pool)
             own = claims_of_edge(asked.alone, self.edge, self.settings)
-            alone = Hindsight(asked.alone, own, recorded.known, self.settings.fusion)
+            alone = Hindsight(asked.alone, own, recorded.known, self.settings.fusion, self.pool)
             tiled = TiledCloud(self.cloud, recorded, asked.alone.frames)
             self.scenes.append(Scene(recorded, asked, alone, tiled))
 
@@ -138,9 +139,7 @@ class Frontier:
                     )
                 runs = play(scene.recorded, lanes)
             for name, run in runs.items():
-                claims = final_claims(
-                    read_lines(run.records).tracks, self.edge.thresholds, self.cloud.thresholds
-                )
+                claims = final_claims(read_lines(run.records).tracks)
                 found[name].append((run.sent_bytes, run.escalations, scene.count(claims)))
         return {
             name: Point(

@@ -101,14 +101,21 @@ class _Sight:
     cut: Mask
 
 
-def judge(question: Question, detections: LabelledBoxes, settings: FusionSettings) -> Judgement:
+def judge(
+    question: Question,
+    detections: LabelledBoxes,
+    settings: FusionSettings,
+    *,
+    scene_moves: bool = False,
+) -> Judgement:
     """Reconciles a verdict's detections with the tracks that its crop shows.
 
     Asked-about tracks are confirmed, reclassified or, when nothing is found in their place,
     refuted; where only something that the border cut is found, they are confirmed by its class or
     left undecided. Tracks that merely lie in the crop are confirmed or reclassified when something
     is found, and left alone otherwise; those that it shows in part can only be confirmed. Further
-    whole objects are added.
+    whole objects are added. What the frame's own border cuts is as whole as it will be, unless the
+    scene moves as one: then it is about to come into view, or was seen whole before.
     """
     subjects = question.subjects
     boxes, best, ignored = _sift(question, detections, settings)
@@ -132,6 +139,8 @@ def judge(question: Question, detections: LabelledBoxes, settings: FusionSetting
     missing[rows] = False
     hints = _cut_hints(np.flatnonzero(missing), known, question, sight, same)
     findings = list(_about_subjects(question, found, hints, inside, around, same, sight))
+    if scene_moves:
+        cut = cut | _cut_by_frame(seen, frame_size, settings.border_px)
     free = ~cut
     free[columns] = False
     added = _uncovered(free, seen, known).tolist()
@@ -153,6 +162,13 @@ def border_gaps(boxes: Boxes, region: Region, frame_size: tuple[int, int]) -> Fl
     )
     gaps: Floats = (boxes - np.array(borders, np.float32)) * _INWARDS
     return gaps
+
+
+def _cut_by_frame(boxes: Boxes, frame_size: tuple[int, int], border_px: float) -> Mask:
+    """Which boxes (N, 4) end nearer than this to the frame's border."""
+    low = (boxes[:, :2] < border_px).any(axis=1)
+    high = (boxes[:, 2:] > np.array(frame_size, np.float32) - border_px).any(axis=1)
+    return np.asarray(low | high, np.bool_)
 
 
 def contexts(boxes: Boxes, gaps: Floats) -> Floats:

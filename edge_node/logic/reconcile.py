@@ -20,7 +20,8 @@ from edge_node.logic.fuse import Finding, gain_of, judge
 from edge_node.logic.memory import Memories
 from edge_node.logic.policy import Decision
 from edge_node.logic.records import PENDING, Correction, Record, track_to_json
-from edge_node.logic.rows import Floats, Positions, Rows, labels_of, observed_boxes
+from edge_node.logic.reporting import Reporting
+from edge_node.logic.rows import Positions, Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
 from edge_node.values import Ending, EscalationOutcome, IgnoredPart, Question, Subject
 from foundation.escalations import Answer
@@ -67,7 +68,7 @@ class Reconciler:
         settings: FusionSettings,
         camera: str,
         edge_labels: Sequence[str],
-        report: Floats,
+        reporting: Reporting,
         *,
         cloud_digest: str = "",
     ) -> None:
@@ -75,7 +76,7 @@ class Reconciler:
         self._tracker = tracker
         self._settings = settings
         self._camera = camera
-        self._report = report
+        self._reporting = reporting
         self._cloud_digest = cloud_digest
         self._questions: dict[str, Question] = {}
         self._memories = Memories(tracker)
@@ -144,7 +145,9 @@ class Reconciler:
             self._cloud_digest = self._cloud_digest or verdict.cloud_bundle_digest
             other = verdict.cloud_bundle_digest != self._cloud_digest
             detections = verdict.outcome.detections
-            judged = judge(question, detections, self._settings)
+            judged = judge(
+                question, detections, self._settings, scene_moves=self._tracker.scene_moves
+            )
             reading = Reading(question, detections, judged, places)
             fusion = Fusion(
                 ignored=judged.ignored,
@@ -227,4 +230,4 @@ class Reconciler:
 
     def _track_record(self, row: Rows) -> Record:
         note = self._memories.note(int(row["track_id"][0]))
-        return track_to_json(row, self._camera, self.labels, self._report, note)
+        return track_to_json(row, self._camera, self.labels, self._reporting, note)

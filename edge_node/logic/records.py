@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_node.logic.fuse import agreed_scores
-from edge_node.logic.rows import NO_LABEL, Floats, Mask, Rows, cloud_stands, labels_of
+from edge_node.logic.reporting import Reporting
+from edge_node.logic.rows import NO_LABEL, Rows, cloud_stands, labels_of
 from edge_node.values import Effect, FrameOutcome, Question, Subject
 from foundation.frames import Boxes
 
@@ -38,7 +38,7 @@ class FrameRecord:
         rows: Copy of the confirmed rows of the track table; None when nothing is known, which is
             not the same as an empty scene.
         labels: Names by label index; only ever grows.
-        report: Per edge class, the calibrated score from which the edge stands by a track.
+        reporting: What the system stands by.
     """
 
     camera: str
@@ -50,7 +50,7 @@ class FrameRecord:
     frame_height: int
     rows: Rows | None
     labels: Sequence[str]
-    report: Floats
+    reporting: Reporting
 
     def to_json(self) -> Record:
         """The record as the JSON object of docs/results.md."""
@@ -70,11 +70,11 @@ class FrameRecord:
     def _tracks(self, rows: Rows) -> list[Record]:
         limits = np.array([self.frame_width, self.frame_height] * 2, np.float32)
         boxes = np.clip(rows["box"], 0, limits)
-        stands = reported(rows, self.report)
+        stands = self.reporting.stands(rows)
         columns = zip(
             rows["track_id"].tolist(),
             labels_of(rows).tolist(),
-            published_scores(rows).astype(float).round(4).tolist(),
+            self.reporting.scores(rows).astype(float).round(4).tolist(),
             boxes.astype(float).round(1).tolist(),
             (rows["coasted"] == 0).tolist(),
             cloud_stands(rows).tolist(),
@@ -95,20 +95,6 @@ class FrameRecord:
             }
             for track_id, label, score, box, detected, cloud, stand, refuted in columns
         ]
-
-
-def reported(rows: Rows, report: Floats) -> Mask:
-    """Whether the system stands by each track: by the cloud's opinion, else by the edge's best."""
-    own = rows["best_score"] >= report[np.maximum(rows["edge_label"], 0)]
-    return np.asarray((cloud_stands(rows) | own) & ~rows["refuted"], np.bool_)
-
-
-def published_scores(rows: Rows) -> Floats:
-    """The cloud's score where it stands, raised where the edge agrees; else the edge's mean."""
-    agree = rows["edge_label"] == rows["cloud_label"]
-    cloud = rows["cloud_score"]
-    cloud = np.where(agree, agreed_scores(rows["score"], cloud), cloud)
-    return np.where(cloud_stands(rows), cloud, rows["score"])
 
 
 def box_to_json(box: Boxes) -> list[float]:
@@ -167,7 +153,7 @@ class Correction:
 
 
 def track_to_json(
-    row: Rows, camera: str, labels: Sequence[str], report: Floats, note: Record | None
+    row: Rows, camera: str, labels: Sequence[str], reporting: Reporting, note: Record | None
 ) -> Record:
     """The record of an ended track.
 
@@ -175,7 +161,7 @@ def track_to_json(
         row: One row (1,) of the track table.
         camera: Name of the camera.
         labels: Names by label index.
-        report: Per edge class, the calibrated score from which the edge stands by a track.
+        reporting: What the system stands by.
         note: Its last escalation with outcome and cause, or None when it was never asked about.
     """
     edge_label, cloud_label = int(row["edge_label"][0]), int(row["cloud_label"][0])
@@ -186,9 +172,9 @@ def track_to_json(
     if cloud_label != NO_LABEL:
         cloud = opinion_to_json(labels[cloud_label], row["cloud_score"][0], row["cloud_box"][0])
         cloud["sequence"] = int(row["cloud_sequence"][0])
-    if bool(reported(row, report)[0]):
+    if bool(reporting.stands(row)[0]):
         if bool(cloud_stands(row)[0]):
-            score = round(float(published_scores(row)[0]), 4)
+            score = round(float(reporting.scores(row)[0]), 4)
             final = {"label": labels[cloud_label], "score": score, "source": "cloud"}
         elif edge is not None:
             final = {"label": edge["label"], "score": edge["score"], "source": "edge"}
@@ -206,5 +192,6 @@ def track_to_json(
         "refuted": bool(row["refuted"][0]),
         "overruled": bool(row["overruled"][0]),
         "final": final,
+        "double_of": int(row["double_of"][0]) or None,
         "escalation": note,
     }

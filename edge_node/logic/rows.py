@@ -52,6 +52,8 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("first_sequence", np.int64),
         ("last_sequence", np.int64),
         ("confirmed", np.bool_),
+        # The track that this one turned out to be, too; 0: none, for ids begin with 1.
+        ("double_of", np.int64),
         # Opinion of the cloud: NO_LABEL until there is one; box and sequence at capture.
         ("from_cloud", np.bool_),
         ("refuted", np.bool_),

@@ -100,6 +100,7 @@ class Tracker:
             self._update(row, detections.take(column))
             taken[column] = True
         self._learn_scene()
+        self._mark_doubles()
         fresh = (may_start & ~taken).nonzero()[0]
         if fresh.size:
             self._start_tracks(detections.take(fresh))
@@ -111,7 +112,8 @@ class Tracker:
         its centre has left the frame; a frame that nobody looked at is no evidence against it. On a
         belt, where everything moves as one, a known object that blinks has not gone: it is carried
         until it leaves the frame, at most `carried_frames_max` frames. So is, where most of the
-        scene moves together, what only the cloud saw and no detection can confirm.
+        scene moves together, what only the cloud saw and no detection can confirm. A track that
+        turned out to be another one, too, ends at once.
         """
         if len(self.rows) == 0:
             return self.rows
@@ -128,7 +130,7 @@ class Tracker:
         twice_center = rows["box"][:, :2] + rows["box"][:, 2:]
         size = np.array([2 * frame_width, 2 * frame_height], np.float32)
         outside = ((twice_center < 0) | (twice_center > size)).any(axis=1)
-        ended = outside | (absent > allowed)
+        ended = outside | (absent > allowed) | (rows["double_of"] > 0)
         return self._remove(ended) if ended.any() else rows[:0]
 
     def end_all(self) -> Rows:
@@ -222,6 +224,40 @@ class Tracker:
             # Traffic that flows one way does not keep to a twentieth of its speed; a belt does.
             at_pace = np.count_nonzero(steady <= 0.3 + 0.05 * speed)
             self._rigid = self.scene_moves and bool(at_pace >= 0.8 * len(steady))
+
+    def _mark_doubles(self) -> None:
+        """Finds tracks of one object: one is seen where another, not seen, is expected.
+
+        An object that blinked may have started a track beside its own, and its detections then
+        fall to the two by turns.
+        """
+        rows = self.rows
+        known = rows["confirmed"] & (rows["detections"] >= _SETTLED_DETECTIONS)
+        lost = np.flatnonzero(known & (rows["missed"] > 0))
+        seen = np.flatnonzero(known & (rows["missed"] == 0))
+        if lost.size == 0 or seen.size == 0:
+            return
+        near = distances(rows["box"][lost], rows["box"][seen]) < _SAME_OBJECT_DISTANCE
+        for row, column in np.argwhere(near).tolist():
+            first, second = int(lost[row]), int(seen[column])
+            if self._are_one(first, second):
+                stays, goes = sorted((first, second), key=self._weight, reverse=True)
+                rows["double_of"][goes] = rows["track_id"][stays]
+
+    def _are_one(self, first: int, second: int) -> bool:
+        """Whether two tracks in one place move alike and the cloud does not tell them apart."""
+        pair = self.rows[[first, second]]
+        labels, velocity = pair["cloud_label"], pair["velocity"]
+        told_apart = labels.min() != NO_LABEL and labels[0] != labels[1]
+        apart = np.abs(velocity[0] - velocity[1]).max()
+        alike = apart <= 1.0 + 0.25 * np.abs(velocity).max()
+        return bool(alike and not told_apart and not pair["double_of"].any())
+
+    def _weight(self, position: int) -> tuple[bool, bool, int]:
+        """Which of two tracks of one object goes on: the cloud's, the asked about, the longer."""
+        row = self.rows[position]
+        has_opinion = bool(row["cloud_label"] != NO_LABEL)
+        return has_opinion, bool(row["pending"]), int(row["detections"])
 
     def _rides(self) -> Mask:
         """Which tracks move with the scene, as well as their own velocity tells."""

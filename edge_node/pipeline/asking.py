@@ -66,7 +66,7 @@ class Asking:
         self._level_index = {str(level): at for at, level in enumerate(self._levels)}
         limits = rules.limits
         self._worth = Worth(settings.policy, rules.class_costs)
-        self._auditing = Auditing(settings, limits.report, metrics)
+        self._auditing = Auditing(settings, rules.reporting, metrics)
         self._policy = Policy(
             settings.policy,
             rules.gains,

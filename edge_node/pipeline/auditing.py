@@ -13,8 +13,8 @@ from edge_node.config import EdgeSettings
 from edge_node.logic.audit import AuditSampler
 from edge_node.logic.audit_estimate import Draw
 from edge_node.logic.fuse import Finding
-from edge_node.logic.records import reported
-from edge_node.logic.rows import Floats, Rows, observed_boxes
+from edge_node.logic.reporting import Reporting
+from edge_node.logic.rows import Rows, observed_boxes
 from edge_node.metrics import EdgeMetrics
 from edge_node.values import AuditLoss
 from foundation.clock import elapsed_s
@@ -25,9 +25,9 @@ _ESTIMATE_S = 10.0
 class Auditing:
     """Owns the sample and the audits that are on their way. Does nothing where none is wanted."""
 
-    def __init__(self, settings: EdgeSettings, report: Floats, metrics: EdgeMetrics) -> None:
-        """Takes the calibrated score (classes,) from which the edge stands by a track."""
-        self._report = report
+    def __init__(self, settings: EdgeSettings, reporting: Reporting, metrics: EdgeMetrics) -> None:
+        """Takes what the system stands by."""
+        self._reporting = reporting
         self._metrics = metrics
         self._sampler: AuditSampler | None = None
         self._open: dict[str, Draw] = {}
@@ -49,9 +49,10 @@ class Auditing:
 
     def draw_track(self, row: Rows, now_ns: int) -> Draw | None:
         """Counts a track (1,) that ended without a verdict, and draws it or not."""
-        if self._sampler is None or row["pending"][0] or row["answered"][0] or row["from_cloud"][0]:
+        known = row["pending"][0] or row["answered"][0] or row["from_cloud"][0]
+        if self._sampler is None or known or row["double_of"][0]:
             return None
-        stands = bool(reported(row, self._report)[0])
+        stands = bool(self._reporting.stands(row)[0])
         track_id = int(row["track_id"][0])
         return self._note(self._sampler.draw_track(track_id, reported=stands, now_ns=now_ns))
 

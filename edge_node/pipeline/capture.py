@@ -13,6 +13,7 @@ import threading
 import numpy as np
 
 from edge_node.logic.records import FrameRecord
+from edge_node.logic.reporting import Reporting
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.inbox import Arrival, LaneInbox
 from edge_node.ports import FrameSource, ResultSink
@@ -22,7 +23,7 @@ from foundation.errors import HardcaseError, IntegrityError, TransientError
 
 log = logging.getLogger(__name__)
 
-_NO_REPORT = np.zeros(0, np.float32)
+_NOTHING = Reporting(np.zeros(0, np.float32))
 
 
 class Capture:
@@ -103,6 +104,6 @@ class Capture:
                 frame_height=0,
                 rows=None,
                 labels=(),
-                report=_NO_REPORT,
+                reporting=_NOTHING,
             )
         )

@@ -61,14 +61,14 @@ class FrameLane:
         self._metrics = metrics
         self._clock = clock
         limits = model.limits
-        self._report = limits.report
+        self._reporting = rules.reporting
         self._tracker = Tracker(settings.tracks, limits.start)
         self._reconciler = Reconciler(
             self._tracker,
             settings.fusion,
             settings.camera,
             model.labels,
-            limits.report,
+            self._reporting,
             cloud_digest=rules.gains.cloud_bundle,
         )
         self._asking = Asking(settings, rules, self._reconciler, escalations, metrics, clock)
@@ -197,7 +197,7 @@ class FrameLane:
                 frame_height=height,
                 rows=rows[rows["confirmed"]],
                 labels=self._reconciler.labels,
-                report=self._report,
+                reporting=self._reporting,
             )
         )
 
@@ -233,6 +233,7 @@ class FrameLane:
 
     def _close_tracks(self, rows: Rows) -> None:
         if len(rows):
+            self._metrics.tracks_joined.inc(int(np.count_nonzero(rows["double_of"])))
             self._asking.close(rows)
         for record in self._reconciler.close_tracks(rows):
             self._send(record)

@@ -10,6 +10,7 @@ from pathlib import Path
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError
 from foundation.gains import GainModel, RiskUnits
+from foundation.pool import Pool
 from foundation.settings import parse_settings
 from model_workshop.policy.fitting import BUDGETS, PolicyFit, balanced_costs
 from model_workshop.policy.observations import Observations
@@ -59,9 +60,21 @@ def read_risk(path: Path) -> RiskUnits:
 
 
 def put_policy(
-    bundle: Bundle, fit: PolicyFit, observations: Observations, *, risk: RiskUnits | None = None
+    bundle: Bundle,
+    fit: PolicyFit,
+    observations: Observations,
+    *,
+    risk: RiskUnits | None = None,
+    pool: Pool | None = None,
 ) -> Bundle:
     """The bundle with its policy.
+
+    Args:
+        bundle: the edge bundle.
+        fit: what asking gains.
+        observations: what it was fitted on.
+        risk: what a promised risk is calibrated on.
+        pool: how both opinions are joined.
 
     Raises:
         ConfigError: the observations are of another bundle's scores or labels.
@@ -83,7 +96,6 @@ def put_policy(
         "proposals": len(observations.score),
     }
     fields = {name: getattr(fit.model, name) for name in GainModel.model_fields}
-    model = GainModel(
-        **{**fields, "ordinary": meta.get("ordinary"), "risk": risk, "figures": figures}
-    )
+    fields |= {"ordinary": meta.get("ordinary"), "risk": risk, "pool": pool, "figures": figures}
+    model = GainModel(**fields)
     return dataclasses.replace(bundle, policy=model)

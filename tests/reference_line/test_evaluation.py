@@ -189,7 +189,7 @@ def test_final_claims_follow_the_last_word() -> None:
         ),
         track(track_id=4),
     ]
-    claims = final_claims(tracks, thresholds(0.9), thresholds(0.4))
+    claims = final_claims(tracks)
     assert [(one.track_id, one.label, one.box, one.sequence) for one in claims] == [
         (2, "short", seen.box, 4),
         (3, "short", seen.box, 4),

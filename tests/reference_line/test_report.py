@@ -49,7 +49,7 @@ def analysis(line: Line) -> Analysis:
     records = record_run(line, FRAMES)
     samples = samples_of(records)
     alone = edge_claims(records.tracks, THRESHOLDS, detections_min=3)
-    final = final_claims(records.tracks, THRESHOLDS, THRESHOLDS)
+    final = final_claims(records.tracks)
     truth = run_truth(line, FRAMES - 1, [*alone, *final])
     edge, hybrid = evaluate(alone, truth), evaluate(final, truth)
     summary = {

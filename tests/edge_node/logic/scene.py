@@ -9,6 +9,7 @@ import numpy as np
 from edge_node.config import FusionSettings, TrackSettings
 from edge_node.logic.policy import Decision
 from edge_node.logic.reconcile import Reconciler
+from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import Rows, new_rows
 from edge_node.logic.spending import Reservation
 from edge_node.logic.track import Tracker
@@ -59,7 +60,7 @@ def tracker_with(*boxes: tuple[float, float, float, float], frames: int = 6) -> 
 
 def reconciler_for(tracker: Tracker) -> Reconciler:
     """A reconciler with the default rules of fusion."""
-    return Reconciler(tracker, FusionSettings(), "cam", LABELS, REPORT)
+    return Reconciler(tracker, FusionSettings(), "cam", LABELS, Reporting(REPORT))
 
 
 def ask(

@@ -98,6 +98,17 @@ def test_object_cut_by_the_frame_is_added() -> None:
     assert effects(cloud=cloud, region=region) == [(Effect.ADDED, -1, 0)]
 
 
+def test_object_cut_by_the_frame_is_not_added_where_the_scene_moves() -> None:
+    """On a belt it is about to come into view, and what is half a pad looks like a short."""
+    region = Region(WIDTH - 192, HEIGHT - 192, WIDTH, HEIGHT)
+    cloud = found(
+        (WIDTH - 12, 850, WIDTH, 862, 0.8, "spur"), (WIDTH - 60, 850, WIDTH - 48, 862, 0.8, "spur")
+    )
+    judged = judge(question(region=region), cloud, RULES, scene_moves=True)
+    assert [f.detection for f in judged.findings] == [1]
+    assert judged.ignored == {IgnoredPart.CUT: 1}
+
+
 def test_second_detection_of_one_object_is_not_added() -> None:
     """The cloud may name one thing twice."""
     cloud = found((594, 394, 606, 406, 0.9, "open"), (595, 394, 607, 406, 0.6, "spur"))

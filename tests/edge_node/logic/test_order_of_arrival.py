@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_node.logic.policy import Decision
 from edge_node.logic.reconcile import Reconciler
-from edge_node.logic.records import published_scores
+from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import labels_of
 from edge_node.logic.spending import Reservation
 from edge_node.values import Cause, Ending, EscalationOutcome, Reason
@@ -21,6 +21,7 @@ from tests.edge_node.logic.scene import (
     HEIGHT,
     LABELS,
     NOW_NS,
+    REPORT,
     WIDTH,
     found,
     reconciler_for,
@@ -95,7 +96,7 @@ def fused(tracked: int, views: list[Crop], order: tuple[int, ...], *, late: bool
     alive = zip(
         rows["box"].round(3).tolist(),
         labels_of(rows).tolist(),
-        published_scores(rows).round(5).tolist(),
+        Reporting(REPORT).scores(rows).round(5).tolist(),
         rows["cloud_box"].tolist(),
         rows["refuted"].tolist(),
         rows["answered"].tolist(),

@@ -9,6 +9,7 @@ import numpy as np
 from edge_node.config import FusionSettings, TrackSettings
 from edge_node.logic.reconcile import Fusion, Reconciler
 from edge_node.logic.records import Correction, Record
+from edge_node.logic.reporting import Reporting
 from edge_node.logic.track import Tracker
 from edge_node.values import Cause, Effect, Ending, EscalationOutcome, IgnoredPart
 from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
@@ -311,7 +312,9 @@ def test_answer_of_another_model_counts_and_is_told() -> None:
         ending = Ending(f"q{number}", EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict)
         told.append(reconciler.end(ending).other_model)
     assert told == [False, False, True]
-    fitted = Reconciler(tracker, FusionSettings(), "cam", LABELS, REPORT, cloud_digest="second")
+    fitted = Reconciler(
+        tracker, FusionSettings(), "cam", LABELS, Reporting(REPORT), cloud_digest="second"
+    )
     ask(fitted, 0, region=REGION)
     verdict = Verdict("q1", Answer(LabelledBoxes.empty()), "first")
     ending = Ending("q1", EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_node.logic.reconsider import WINDOW_DETECTIONS, evidence_changed, overrule
-from edge_node.logic.records import reported
+from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import Rows, labels_of
 from tests.edge_node.logic.scene import REPORT, rows_of
 
@@ -98,7 +98,7 @@ def test_refuted_track_is_worth_asking_again_once_the_evidence_changed(
     """A much higher score, or a box of twice the sides; and it stays refuted meanwhile."""
     rows = rows_of({**REFUTED, **differs})
     assert evidence_changed(rows).tolist() == [changed]
-    assert reported(rows, REPORT).tolist() == [False]
+    assert Reporting(REPORT).stands(rows).tolist() == [False]
 
 
 def test_what_stands_is_not_asked_about_again() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge_node.logic.records import FrameRecord, track_to_json
+from edge_node.logic.reporting import Reporting
 from edge_node.values import FrameOutcome
 from tests.edge_node.logic.scene import HEIGHT, LABELS, NOW_NS, REPORT, WIDTH, rows_of
 
@@ -24,7 +25,7 @@ def frame_record(rows: np.ndarray | None, outcome: FrameOutcome) -> dict[str, An
         frame_height=HEIGHT,
         rows=rows,
         labels=[*LABELS, "dent"],
-        report=REPORT,
+        reporting=Reporting(REPORT),
     )
     document: dict[str, Any] = json.loads(json.dumps(record.to_json()))
     return document
@@ -68,7 +69,18 @@ def test_latency_is_from_capture_to_publication() -> None:
 
 def test_track_record_below_the_report_threshold_has_no_final_opinion() -> None:
     """It was a proposal and stays one."""
-    record = track_to_json(rows_of({}), "cam", LABELS, REPORT, None)
+    record = track_to_json(rows_of({}), "cam", LABELS, Reporting(REPORT), None)
     assert record["final"] is None
     assert record["edge"]["score"] == 0.4
     assert record["escalation"] is None
+
+
+def test_double_of_another_track_stands_for_nothing() -> None:
+    """Whoever counts objects by their records counts it once."""
+    row = rows_of({"best_score": 0.9, "double_of": 4})
+    record = track_to_json(row, "cam", LABELS, Reporting(REPORT), None)
+    assert record["double_of"] == 4
+    assert record["final"] is None
+    alone = track_to_json(rows_of({"best_score": 0.9}), "cam", LABELS, Reporting(REPORT), None)
+    assert alone["double_of"] is None
+    assert alone["final"]["label"] == "open"

@@ -177,6 +177,44 @@ def test_one_object_under_two_classes_is_one_track() -> None:
     assert len(tracked.rows) == 1
 
 
+def doubled(**second: object) -> Tracker:
+    """Two tracks, the second of which has come to lie where the first one is expected."""
+    tracked = tracker()
+    for sequence in range(8):
+        step(tracked, sequence, detections((300 + 6 * sequence, 300), (300 + 6 * sequence, 500)))
+    tracked.rows["box"][1] = tracked.rows["box"][0]
+    for name, value in second.items():
+        tracked.rows[name][1] = value
+    return tracked
+
+
+def test_second_track_of_one_object_ends_and_says_whose_it_was() -> None:
+    """Its detections fall to the two by turns; one is enough."""
+    tracked = doubled(detections=5)
+    gone = step(tracked, 8, detections((348, 300)))
+    assert gone["track_id"].tolist() == [2]
+    assert gone["double_of"].tolist() == [1]
+    assert tracked.rows["track_id"].tolist() == [1]
+    assert tracked.rows["double_of"].tolist() == [0]
+
+
+def test_of_two_tracks_of_one_object_the_one_that_the_cloud_knows_goes_on() -> None:
+    """A verdict that was paid for is not thrown away with the shorter track."""
+    tracked = doubled(detections=5, cloud_label=1)
+    assert step(tracked, 8, detections((348, 300)))["double_of"].tolist() == [2]
+    assert tracked.rows["track_id"].tolist() == [2]
+
+
+def test_objects_that_the_cloud_tells_apart_or_that_move_apart_are_two() -> None:
+    """One may hide the other."""
+    apart = doubled(velocity=(0, 0))
+    assert len(step(apart, 8, detections((348, 300)))) == 0
+    told = doubled(cloud_label=1)
+    told.rows["cloud_label"][0] = 2
+    assert len(step(told, 8, detections((348, 300)))) == 0
+    assert told.rows["track_id"].tolist() == [1, 2]
+
+
 def test_crossing_objects_keep_their_ids() -> None:
     """Velocity tells two cars apart that pass each other."""
     tracked = tracker()

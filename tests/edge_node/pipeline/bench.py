@@ -13,6 +13,7 @@ from edge_node.logic.novelty import NoveltyModel
 from edge_node.logic.policy import View
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.records import Record
+from edge_node.logic.reporting import Reporting
 from edge_node.logic.track import Tracker
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.asking import Asking
@@ -69,7 +70,9 @@ class AskingBench:
         self.registry = CollectorRegistry()
         metrics = EdgeMetrics(self.registry, "cam")
         self.tracker = Tracker(settings.tracks, LIMITS.start)
-        self._reconciler = Reconciler(self.tracker, settings.fusion, "cam", LABELS, LIMITS.report)
+        self._reconciler = Reconciler(
+            self.tracker, settings.fusion, "cam", LABELS, Reporting(LIMITS.report)
+        )
         rules = asking_rules(settings.policy, LIMITS, gains=gains, ordinary=ordinary)
         self._sink = CandidateList()
         self.asking = Asking(settings, rules, self._reconciler, self._sink, metrics, self.clock)
