@@ -184,7 +184,9 @@ class Crowd:
             ),
             self._sampler.foresees,
         )
-        self._lookout = Lookout(MissedSettings(), CropSettings(), self._low, None)
+        self._lookout = Lookout(
+            MissedSettings(), CropSettings(), self._low, None, whole_frames=False
+        )
         self._sequence = FRAMES
         self._scores = scores
 

@@ -133,7 +133,8 @@ class MissedSettings(Settings):
     """Gain that is expected where the background has changed beyond doubt."""
     novelty: bool = True
     """Trust scores less in frames unlike the ordinary ones of the bundle, and ask about such a
-    frame once; without effect where the bundle does not say what is ordinary."""
+    frame once, if its policy was fitted for a cloud that takes whole frames; without effect where
+    the bundle does not say what is ordinary."""
     novelty_worth: float = Field(default=0.5, ge=0.0, le=10.0)
     """Gain that is expected of a frame unlike the ordinary ones."""
 

@@ -88,7 +88,8 @@ def record_line(bundle: Path, seed: int, frames: int, work: Path) -> RecordedLin
     """Runs the edge model over a line, or reads what it detected when it last did."""
     model = BundleModel.open(settings_of(bundle))
     recorded = RecordedModel(model.labels, model.limits, model.detect)
-    path = work / f"detections-{model.bundle.scores_digest[:12]}-{seed}-{frames}.npz"
+    floor = model.bundle.info.postprocess.score_floor
+    path = work / f"detections-{model.bundle.scores_digest[:12]}-{floor:g}-{seed}-{frames}.npz"
     if path.exists():
         with np.load(path) as file:
             jpeg_bytes = float(file["jpeg_bytes"])

@@ -67,12 +67,24 @@ class Lookout:
         crop: CropSettings,
         low: Floats,
         ordinary: NoveltyModel | None,
+        *,
+        whole_frames: bool,
     ) -> None:
-        """Takes the low end of the band per class, and what ordinary frames are like, if known."""
+        """Takes what is ordinary and what may be asked.
+
+        Args:
+            settings: What is looked for.
+            crop: How crops are cut.
+            low: Low end of the band (classes,).
+            ordinary: What ordinary frames are like, if known.
+            whole_frames: Whether the cloud makes anything of a whole frame. Where it does not, an
+                unlike frame is not asked about, and only its scores are trusted less.
+        """
         self._settings = settings
         self._crop = crop
         self._low = low
         self._ordinary = ordinary if settings.novelty else None
+        self._whole_frames = whole_frames
         self._background = Background(_CHANGE)
         self._frame_size = (0, 0)
         self._gaps = GapRules()
@@ -123,7 +135,7 @@ class Lookout:
                 yield self._sight(Reason.BACKGROUND, box, worth, width, height)
         if self._ordinary is not None:
             self._p_value = self._ordinary.score(describe_frame(scores, picture, pixels))
-            if self._watch.observe(self._p_value):
+            if self._watch.observe(self._p_value) and self._whole_frames:
                 whole = np.array([0, 0, width, height], np.float32)
                 worth = self._settings.novelty_worth
                 yield Sight(Reason.NOVELTY, Region(0, 0, width, height), worth, -1, whole)

@@ -76,7 +76,13 @@ class Asking:
             (limits.low, limits.high, limits.report),
             self._auditing.foresees,
         )
-        self._lookout = Lookout(settings.policy.missed, settings.crop, limits.low, rules.ordinary)
+        self._lookout = Lookout(
+            settings.policy.missed,
+            settings.crop,
+            limits.low,
+            rules.ordinary,
+            whole_frames=rules.gains.frame_share > 0,
+        )
         self._payments: dict[str, Reservation] = {}
         self._frame_size = (0, 0)
         self._shown_at_ns = 0

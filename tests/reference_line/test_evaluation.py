@@ -174,7 +174,7 @@ def test_the_edge_is_held_to_its_own_threshold() -> None:
 
 
 def test_final_claims_follow_the_last_word() -> None:
-    """Refuted tracks vanish, confirmed ones have the cloud's box, label and threshold."""
+    """Refuted tracks and doubles vanish, confirmed ones have the cloud's box and label."""
     seen = Opinion("short", 0.5, (5.0, 5.0, 15.0, 15.0), 4)
     tracks = [
         track(final_label=None, final_source=""),
@@ -188,12 +188,16 @@ def test_final_claims_follow_the_last_word() -> None:
             final_source="cloud",
         ),
         track(track_id=4),
+        track(track_id=5, final_label=None, final_source="", double_of=4),
     ]
     claims = final_claims(tracks)
     assert [(one.track_id, one.label, one.box, one.sequence) for one in claims] == [
         (2, "short", seen.box, 4),
         (3, "short", seen.box, 4),
+        (4, "open", (0.0, 0.0, 12.0, 12.0), 3),
     ]
+    doubles = [track(), track(track_id=5, double_of=1)]
+    assert len(edge_claims(doubles, thresholds(0.5), detections_min=3)) == 1
 
 
 class ScriptedLine:

@@ -88,8 +88,9 @@ def test_units_of_risk_are_all_tracks_with_the_doubt_that_would_have_made_it_ask
     assert len(units.doubts) == 2 * len(tracks)
     assert units.group_count == 2 * asked.recorded.boards
     assert max(units.groups) >= asked.recorded.boards
-    low = 1 - bundle.thresholds.default.escalate_high
-    assert all(doubt == 0 or low - 1e-3 <= doubt < 0.865 for doubt in units.doubts)
+    limits = bundle.thresholds.default
+    low = 1 - limits.escalate_high
+    assert all(doubt == 0 or low - 1e-3 <= doubt < limits.report for doubt in units.doubts)
     assert any(units.doubts)
 
 

@@ -22,9 +22,12 @@ NOBODY = rows_of()
 NO_SCORES = np.zeros(0, np.float32)
 
 
-def lookout(*, ordinary: NoveltyModel | None = None, **settings: bool) -> Lookout:
+def lookout(
+    *, ordinary: NoveltyModel | None = None, whole_frames: bool = True, **settings: bool
+) -> Lookout:
     """With everything on that is not turned off."""
-    return Lookout(MissedSettings.model_validate(settings), CropSettings(), LOW, ordinary)
+    missed = MissedSettings.model_validate(settings)
+    return Lookout(missed, CropSettings(), LOW, ordinary, whole_frames=whole_frames)
 
 
 def ground(number: int = 0) -> Pixels:
@@ -174,6 +177,14 @@ def test_unlike_frame_is_asked_about_once_as_a_whole() -> None:
     assert out.novel
     low, high = out.temper(scores).tolist()
     assert 0.1 < low < high < 0.9
+
+
+def test_cloud_that_makes_nothing_of_whole_frames_is_not_asked_about_one() -> None:
+    """An empty answer would look like an empty scene; the scores say less all the same."""
+    out = lookout(ordinary=far_from_ordinary(), whole_frames=False)
+    assert [sight for number in range(100) for sight in look(out, ground(number))] == []
+    assert out.novel
+    assert out.temper(np.array([0.1], np.float32))[0] > 0.1
 
 
 def test_novelty_can_be_turned_off() -> None:
