@@ -15,7 +15,9 @@ import io
 import json
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,8 @@ AGES_FRAMES = (5, 60)
 EDGE_SEEDS = (*VALIDATION_SEEDS, 203, 204)
 """Lines on which the edge's doubt and what is ordinary are learned; the cloud has no part in it."""
 _ORDINARY_EVERY = 20
+_SIDE_BY_SIDE = 2
+"""Lines that are played at the same time, each by one core."""
 _NO_PLACES = MissedSettings(gaps=False, background=False, novelty=False)
 
 
@@ -339,6 +343,36 @@ def _encode_s(pixels: Pixels, level: str) -> float:
     return time.thread_time() - begun
 
 
+@dataclass(frozen=True, slots=True)
+class _Playing:
+    """Plays lines in processes of their own; what they find is small."""
+
+    edge: Path
+    cloud: Path
+    work: Path
+    frames: int
+
+    def opinions(self, seed: int) -> tuple[list[float], list[float], list[bool]]:
+        """What both say about a line."""
+        return opinions(self._asked(seed))
+
+    def observations(self, job: tuple[int, int, int, Pool]) -> dict[str, Any]:
+        """What asking gains on a line, at an age, with the number of its first board."""
+        seed, age, first, pool = job
+        return observe(self._asked(seed, min_track_frames=age, pool=pool), LEVELS, first)
+
+    def alone(self, seed: int) -> RunRecords:
+        """What the edge by itself makes of a line."""
+        return edge_alone(self._line(seed), self.edge)
+
+    def _line(self, seed: int) -> RecordedLine:
+        return record_line(self.edge, seed, self.frames, self.work)
+
+    def _asked(self, seed: int, **how: Any) -> EverythingAsked:
+        cloud = RecordedCloud(Bundle.open(self.cloud))
+        return ask_everything(self._line(seed), self.edge, cloud, **how)
+
+
 def fit_policy_of_edge(
     edge: Path, cloud: Path, work: Path, *, frames: int = FRAMES, learned: bool | None = None
 ) -> tuple[Bundle, PolicyFit]:
@@ -355,21 +389,20 @@ def fit_policy_of_edge(
         ConfigError: nothing can be learned from what was observed.
     """
     bundle, cloud_bundle = Bundle.open(edge), Bundle.open(cloud)
-    lines = [record_line(edge, seed, frames, work) for seed in EDGE_SEEDS]
-    clouds = {line.seed: RecordedCloud(cloud_bundle) for line in lines}
-    said = [opinions(ask_everything(line, edge, clouds[line.seed])) for line in lines]
-    pool = fit_pool(*(np.concatenate(column) for column in zip(*said, strict=True)))
-    observed = [line for line in lines if line.seed in VALIDATION_SEEDS]
-    parts: list[dict[str, Any]] = []
-    for age in AGES_FRAMES:
-        first = 0
-        for recorded in observed:
-            asked = ask_everything(
-                recorded, edge, clouds[recorded.seed], min_track_frames=age, pool=pool
-            )
-            parts.append(observe(asked, LEVELS, first))
-            first += recorded.boards
-    arrays = join_observations(parts)
+    playing = _Playing(edge, cloud, work, frames)
+    with ProcessPoolExecutor(_SIDE_BY_SIDE, mp_context=get_context("spawn")) as workers:
+        said = list(workers.map(playing.opinions, EDGE_SEEDS))
+        pool = fit_pool(*(np.concatenate(column) for column in zip(*said, strict=True)))
+        lines = [record_line(edge, seed, frames, work) for seed in EDGE_SEEDS]
+        firsts = np.cumsum([0, *(line.boards for line in lines)]).tolist()
+        jobs = [
+            (seed, age, first, pool)
+            for age in AGES_FRAMES
+            for seed, first in zip(EDGE_SEEDS, firsts, strict=False)
+            if seed in VALIDATION_SEEDS
+        ]
+        arrays = join_observations(list(workers.map(playing.observations, jobs)))
+        alone = list(workers.map(playing.alone, EDGE_SEEDS))
     meta = {
         "format": FORMAT,
         "edge_bundle": bundle.digest,
@@ -390,5 +423,5 @@ def fit_policy_of_edge(
     observations = read_observations(path)
     check_learnable(observations, path, groups_min=GROUPS_MIN)
     fit = fit_policy(observations, class_costs={}, learned=learned)
-    risk = risk_units([(line, edge_alone(line, edge)) for line in lines], bundle)
+    risk = risk_units(list(zip(lines, alone, strict=True)), bundle)
     return put_policy(bundle, fit, observations, risk=risk, pool=pool), fit

@@ -11,13 +11,13 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from foundation.bundle import Bundle
 from foundation.manifest import Thresholds
 from model_workshop.assemble import assemble
-from model_workshop.evaluation.thresholds import score_floor
 from reference_line.demo_plan import BUNDLES
 from reference_line.evaluation import Claim, edge_claims
 from reference_line.fit_asking import fit_policy_of_edge
@@ -35,6 +35,9 @@ from reference_line.track_thresholds import (
     run_line,
     total_score,
 )
+
+_SIDE_BY_SIDE = 2
+"""Edge nodes that run at the same time: each uses little more than one core."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,7 +71,7 @@ def set_thresholds(part: str, bundles: Path, work: Path) -> None:
         edge = _with_band_from(Bundle.open(edge_path), BAND_LOW)
         replace(edge_path, edge)
         fitted = fit_edge(edge, _runs(edge_path, VALIDATION_SEEDS, work))
-        replace(edge_path, _carded(edge, fitted, edge.info.postprocess.score_floor, {}))
+        replace(edge_path, _carded(edge, fitted, {}))
         return
     edge, cloud = Bundle.open(edge_path), Bundle.open(cloud_path)
     fitted = fit_cloud(cloud, _runs(edge_path, VALIDATION_SEEDS, work))
@@ -89,7 +92,6 @@ def set_thresholds(part: str, bundles: Path, work: Path) -> None:
             "proposals": sum(len(run.records.tracks) for run in runs),
         }
     }
-    floor = cloud.info.postprocess.score_floor
     # A policy names this cloud, so the cloud cannot name an edge that has one.
     parent = dataclasses.replace(edge, policy=None).digest
     parented = dataclasses.replace(
@@ -98,7 +100,7 @@ def set_thresholds(part: str, bundles: Path, work: Path) -> None:
             update={"model_card": cloud.info.model_card.model_copy(update={"parents": (parent,)})}
         ),
     )
-    replace(cloud_path, _carded(parented, fitted, floor, figures))
+    replace(cloud_path, _carded(parented, fitted, figures))
     print(json.dumps(figures, indent=1))
 
 
@@ -112,31 +114,26 @@ def set_policy(bundles: Path, work: Path) -> None:
 
 
 def _runs(edge: Path, seeds: tuple[int, ...], work: Path) -> list[LineRun]:
-    return [run_line(edge, seed, work / f"line-{seed}") for seed in seeds]
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        return list(pool.map(lambda seed: run_line(edge, seed, work / f"line-{seed}"), seeds))
 
 
 def _with_band_from(bundle: Bundle, low: float) -> Bundle:
-    """The bundle with a band that begins there, and with the score floor that follows from it.
+    """The bundle with a band that begins there.
 
-    Tracks begin where the band does, so what is fitted on tracks is fitted after this.
+    Tracks begin where the band does, so what is fitted on tracks is fitted after this. The score
+    floor stays where training put it: detections weaker still prolong tracks of nothing.
     """
     default = bundle.thresholds.default.model_copy(update={"escalate_low": low})
     thresholds = bundle.thresholds.model_copy(update={"default": default})
-    floor = score_floor(bundle.calibration, thresholds, bundle.labels)
-    return _carded(bundle, thresholds, floor, {})
+    return _carded(bundle, thresholds, {})
 
 
-def _carded(
-    bundle: Bundle, thresholds: Thresholds, floor: float, figures: Mapping[str, Any]
-) -> Bundle:
+def _carded(bundle: Bundle, thresholds: Thresholds, figures: Mapping[str, Any]) -> Bundle:
     """The bundle with other thresholds, its smoke test still within them, and more figures."""
     card = bundle.info.model_card
-    info = bundle.info.model_copy(
-        update={
-            "postprocess": bundle.info.postprocess.model_copy(update={"score_floor": floor}),
-            "model_card": card.model_copy(update={"figures": {**card.figures, **figures}}),
-        }
-    )
+    update = {"model_card": card.model_copy(update={"figures": {**card.figures, **figures}})}
+    info = bundle.info.model_copy(update=update)
     return assemble(
         info,
         bundle.model,

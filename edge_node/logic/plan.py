@@ -42,6 +42,8 @@ class Prices:
 FREE = Prices(0.0)
 _SIZE_MEMORY = np.float32(0.1)
 _SIZE_RATIOS = (0.1, 10.0)
+_JOIN_SIDES = 1.25
+"""How much longer than the larger of its parts a join may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Planner:
         regions = self._worth_asking(boxes, gains, anchors, frame_size, prices)
         if len(regions) == 0:
             return []
-        regions = self._merge(regions)
+        regions = self._merge(regions, texture(Region(*regions[0].tolist())))
         asks, net = self._price(regions, boxes, gains, prices, texture)
         if self._model.frame_share > 0:
             whole = np.array([[0, 0, *frame_size]], np.int64)
@@ -198,12 +200,15 @@ class Planner:
         start = np.clip(np.round((low + high - sides) / 2), 0, size - sides)
         return np.concatenate([start, start + sides], axis=1).astype(np.int64)
 
-    def _merge(self, regions: Integers) -> Integers:
-        """Joins regions while the join costs fewer pixels than another request would."""
+    def _merge(self, regions: Integers, texture: float) -> Integers:
+        """Joins regions while the join costs fewer pixels than another request would.
+
+        A join much larger than its parts would be shrunk by the cloud, which then sees less.
+        """
         if len(regions) == 1:
             return regions
         level = 0 if self._unusable is None else int((~self._unusable).argmax())
-        fixed, each = self._model.image_bytes([0, 1 << 20], 1.0)[level].tolist()
+        fixed, each = self._model.image_bytes([0, 1 << 20], texture)[level].tolist()
         free_px = (FRAMING_BYTES + fixed) / max((each - fixed) / (1 << 20), 1e-6)
         while len(regions) > 1:
             low = np.minimum(regions[:, None, :2], regions[None, :, :2])
@@ -211,6 +216,9 @@ class Planner:
             joined = (high - low).prod(axis=2)
             own = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
             extra = (joined - own[:, None] - own[None, :]).astype(np.float64)
+            side = (regions[:, 2:] - regions[:, :2]).max(axis=1)
+            larger = np.maximum(side[:, None], side[None, :])
+            extra[(high - low).max(axis=2) > _JOIN_SIDES * larger] = np.inf
             np.fill_diagonal(extra, np.inf)
             first, second = np.unravel_index(int(extra.argmin()), extra.shape)
             if extra[first, second] > free_px:

@@ -69,10 +69,37 @@ def test_a_free_byte_buys_the_best_level_and_a_dear_one_the_cheap_level() -> Non
 
 def test_near_proposals_share_a_crop_and_far_ones_do_not() -> None:
     """One request is cheaper than two where little is between them."""
-    near = plan([[100, 100, 120, 120], [130, 100, 150, 120]], np.ones((2, 2)), 1e-6)
+    near = plan([[100, 100, 120, 120], [112, 100, 132, 120]], np.ones((2, 2)), 1e-6)
     assert [sorted(ask.members.tolist()) for ask in near] == [[0, 1]]
     far = plan([[100, 100, 120, 120], [500, 400, 520, 420]], np.ones((2, 2)), 1e-4)
     assert sorted(ask.members.tolist() for ask in far) == [[0], [1]]
+
+
+def test_crops_side_by_side_stay_two() -> None:
+    """Joined they would cost no more, and the cloud would see both at half their resolution."""
+    beside = plan([[100, 100, 120, 120], [150, 100, 170, 120]], np.ones((2, 2)), 1e-6)
+    assert [ask.region.width for ask in beside] == [64, 64]
+
+
+def test_what_a_join_costs_is_told_by_what_there_is_to_encode() -> None:
+    """Where pixels are cheap, sharing saves a request; where they are dear, it costs more."""
+    boxes = np.array([[100, 100, 200, 200], [256, 256, 276, 276]], np.float32)
+    costs = LevelCosts(level="webp80", log_bytes=math.log(0.001), texture_power=2.0)
+    fields = {name: getattr(gain_model(), name) for name in GainModel.model_fields}
+    model = GainModel(**{**fields, "levels": (costs,), "gains": (((0.0, 1.0, 0.0),),)})
+    wide = CropSettings(side_min_px=64, margin=2.0)
+    counts = []
+    for texture in (1.0, 10.0):
+        asks = Planner(model, wide).plan(
+            boxes,
+            np.ones((1, 2), np.float32),
+            np.ones(2, np.bool_),
+            FRAME,
+            Prices(1e-6),
+            lambda _, found=texture: found,  # type: ignore[misc]
+        )
+        counts.append(len(asks))
+    assert counts == [1, 2]
 
 
 def test_what_may_not_cause_a_crop_may_lie_in_one() -> None:
