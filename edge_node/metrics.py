@@ -76,27 +76,13 @@ class EdgeMetrics:
             ["camera"],
             registry=registry,
         ).labels(camera=camera)
-        self.tracks = Gauge(
-            "edge_tracks", "Tracks alive, unconfirmed ones included.", ["camera"], registry=registry
-        ).labels(camera=camera)
-        self.tracks_refused = Counter(
-            "edge_tracks_refused",
-            "Detections that started no track because tracks.tracks_max were alive.",
-            ["camera"],
-            registry=registry,
-        ).labels(camera=camera)
-        self.tracks_joined = Counter(
-            "edge_tracks_joined",
-            "Tracks that ended because they turned out to be another one, too.",
-            ["camera"],
-            registry=registry,
-        ).labels(camera=camera)
         self.results_dropped = Counter(
             "edge_results_dropped",
             "Result records dropped because the results file or pipe did not keep up.",
             ["camera"],
             registry=registry,
         ).labels(camera=camera)
+        self._register_tracks(registry, camera)
         self._register_escalation(registry, camera)
         self._register_policy(registry, camera)
         self._register_audit(registry, camera)
@@ -119,6 +105,23 @@ class EdgeMetrics:
             for outcome, child in self.frames.items()
         }
         return {name: count for name, count in counts.items() if count}
+
+    def _register_tracks(self, registry: CollectorRegistry, camera: str) -> None:
+        self.tracks = Gauge(
+            "edge_tracks", "Tracks alive, unconfirmed ones included.", ["camera"], registry=registry
+        ).labels(camera=camera)
+        self.tracks_refused = Counter(
+            "edge_tracks_refused",
+            "Detections that started no track because tracks.tracks_max were alive.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        self.tracks_joined = Counter(
+            "edge_tracks_joined",
+            "Tracks that ended because they turned out to be another one, too.",
+            ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
 
     def _register_escalation(self, registry: CollectorRegistry, camera: str) -> None:
         escalations = Counter(

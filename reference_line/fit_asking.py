@@ -14,7 +14,7 @@ import dataclasses
 import io
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -25,14 +25,11 @@ import numpy as np
 
 from edge_node.adapters.rules import open_rules
 from edge_node.config import MissedSettings
-from edge_node.logic.cells import small_picture
-from edge_node.logic.novelty import NoveltyModel, describe_frame, fit_novelty
 from edge_node.values import Candidate
 from foundation.bundle import Bundle
 from foundation.escalations import LabelledBoxes
 from foundation.frames import Pixels
-from foundation.gains import RiskUnits, texture_of
-from foundation.geometry import iou_matrix
+from foundation.gains import texture_of
 from foundation.levels import Level, encode_at
 from foundation.pool import Pool
 from model_workshop.policy.bundles import put_policy
@@ -42,13 +39,13 @@ from model_workshop.policy.pooling import fit_pool
 from reference_line.asked import Answered, Hindsight
 from reference_line.board import BOARD_PITCH_PX
 from reference_line.evaluation import (
-    IOU_MIN,
     Claim,
     Judgement,
     RunTruth,
     final_claims,
     judge_claims,
 )
+from reference_line.fit_alone import MIN_TRACK_FRAMES, edge_alone, ordinary_frames, risk_units
 from reference_line.line import Line
 from reference_line.recorded_line import (
     FRAME_RATE_HZ,
@@ -62,16 +59,14 @@ from reference_line.recorded_line import (
 )
 from reference_line.records import RunRecords
 from reference_line.track_thresholds import FRAMES, VALIDATION_SEEDS
-from reference_line.truth import LABELS
 from replay.recorded_lane import RecordedCloud, RecordedLane, wire_bytes
 
 LEVELS = ("webp80", "webp60", "webp40")
 """Of seven levels, those that none of the others outdoes in both bytes and gain."""
-AGES_FRAMES = (5, 60)
+AGES_FRAMES = (MIN_TRACK_FRAMES, 60)
 """How long a track has lived when it is asked about: as soon as it may be, and later."""
 EDGE_SEEDS = (*VALIDATION_SEEDS, 203, 204)
 """Lines on which the edge's doubt and what is ordinary are learned; the cloud has no part in it."""
-_ORDINARY_EVERY = 20
 _SIDE_BY_SIDE = 2
 """Lines that are played at the same time, each by one core."""
 _NO_PLACES = MissedSettings(gaps=False, background=False, novelty=False)
@@ -255,79 +250,6 @@ def join_observations(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
             columns = [part + start for part, start in zip(columns, starts, strict=False)]
         joined[name] = np.concatenate(columns)
     return joined
-
-
-def ordinary_frames(recorded: Iterable[RecordedLine]) -> NoveltyModel:
-    """What frames of the line are ordinarily like, from every twentieth."""
-    features = []
-    for one in recorded:
-        for sequence, pixels in one.pictures():
-            if sequence % _ORDINARY_EVERY == 0:
-                scores = one.model.found[sequence].scores
-                features.append(describe_frame(scores, small_picture(pixels), pixels))
-    return fit_novelty(np.array(features))
-
-
-def edge_alone(recorded: RecordedLine, path: Path) -> RunRecords:
-    """What an edge node writes that asks nothing, frames included."""
-    settings, bundle = settings_of(path), dataclasses.replace(Bundle.open(path), policy=None)
-    with open_rules(settings, bundle, recorded.model.limits) as rules:
-        lane = RecordedLane(
-            settings,
-            recorded.model,
-            rules,
-            None,
-            frame_rate_hz=FRAME_RATE_HZ,
-            keep_frames=True,
-        )
-        return read_lines(play(recorded, {"alone": lane})["alone"].records)
-
-
-def risk_units(runs: Sequence[tuple[RecordedLine, RunRecords]], bundle: Bundle) -> RiskUnits:
-    """What the edge node doubted of each track, had it kept all, and whether it was wrong.
-
-    Its doubt is the greatest over the frames in which it might have asked about the track: it is
-    asked about as soon as one exceeds the threshold. A track that is never in the band is never
-    asked about, and its doubt is 0.
-    """
-    doubts: list[float] = []
-    wrong: list[bool] = []
-    groups: list[int] = []
-    first = 0
-    for recorded, records in runs:
-        greatest = _greatest_doubts(records, bundle)
-        line = recorded.known
-        for track in sorted(records.tracks, key=lambda t: t.edge.sequence if t.edge else -1):
-            edge = track.edge
-            if edge is None:
-                continue
-            truth = line.truth(edge.sequence)
-            overlaps = iou_matrix(np.array([edge.box], np.float32), truth.boxes)[0]
-            there = {LABELS[k] for k in truth.class_ids[overlaps >= IOU_MIN].tolist()}
-            reported = edge.score >= bundle.thresholds.of(edge.label).report
-            doubts.append(round(greatest.get(track.track_id, 0.0), 4))
-            wrong.append(edge.label not in there if reported else bool(there))
-            centre = line.position(edge.sequence) + (edge.box[0] + edge.box[2]) / 2
-            groups.append(first + int(centre // BOARD_PITCH_PX))
-        first += recorded.boards
-    return RiskUnits(
-        doubts=tuple(doubts), wrong=tuple(wrong), groups=tuple(groups), group_count=first
-    )
-
-
-def _greatest_doubts(records: RunRecords, bundle: Bundle) -> dict[int, float]:
-    """By track, over the frames in which it might have been asked about."""
-    first: dict[int, int] = {}
-    greatest: dict[int, float] = {}
-    for frame in records.frames:
-        for track in frame.tracks:
-            limits = bundle.thresholds.of(track.label)
-            age = frame.sequence - first.setdefault(track.track_id, frame.sequence) + 1
-            if age < AGES_FRAMES[0] or track.score >= limits.escalate_high:
-                continue
-            doubt = 1 - track.score if track.score >= limits.report else track.score
-            greatest[track.track_id] = max(greatest.get(track.track_id, 0.0), doubt)
-    return greatest
 
 
 def _board(candidate: Candidate, line: Line) -> int:

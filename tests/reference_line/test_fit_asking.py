@@ -12,13 +12,12 @@ import pytest
 from foundation.bundle import Bundle
 from model_workshop.policy.observations import FORMAT, read_observations
 from reference_line.evaluation import evaluate
+from reference_line.fit_alone import edge_alone, risk_units
 from reference_line.fit_asking import (
     EverythingAsked,
     ask_everything,
-    edge_alone,
     join_observations,
     observe,
-    risk_units,
 )
 from reference_line.recorded_line import record_line
 from replay.recorded_lane import RecordedCloud
