@@ -5,7 +5,7 @@ Dials of rules about frames and proposals stand where the validation lines put t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -61,9 +61,8 @@ def track_curves(frontier: Frontier, budgets: Sequence[float]) -> list[Curve]:
 
 def frame_curves(
     frontier: Frontier, validation: Sequence[RecordedLine], budgets: Sequence[float]
-) -> list[Curve]:
+) -> Iterator[Curve]:
     """Whole frames, chosen by the rules of others and at regular distances."""
-    curves = []
     frames_of = sum(line.frames for line in validation)
     for rule in frame_rules():
         fitted = [rule.preferences(line) for line in validation]
@@ -75,7 +74,7 @@ def frame_curves(
                 for scene in frontier.scenes
             ]
             points.append(frontier.frames(budget, chosen, "jpeg85"))
-        curves.append(Curve(rule.name, "frame", tuple(points)))
+        yield Curve(rule.name, "frame", tuple(points))
     for level in FRAME_LEVELS:
         share = _size_share(validation, level)
         points = [
@@ -86,8 +85,7 @@ def frame_curves(
             )
             for budget in budgets
         ]
-        curves.append(Curve(f"frames, every n-th, {level}", "frame", tuple(points)))
-    return curves
+        yield Curve(f"frames, every n-th, {level}", "frame", tuple(points))
 
 
 def not_once_curve(
