@@ -96,6 +96,7 @@ class Escalation:
         proposals: what the edge is not sure of, boxes in source pixels.
         edge_bundle_digest: the bundle that proposed.
         reason: why the policy escalated.
+        value: what an answer is worth, on the edge node's own scale; not negative, 0 is unknown.
     """
 
     id: str
@@ -113,6 +114,7 @@ class Escalation:
     proposals: LabelledBoxes
     edge_bundle_digest: str
     reason: str
+    value: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ so that nothing behind this file sees a half-filled message.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import grpc
@@ -81,6 +82,7 @@ def escalation_to_proto(escalation: Escalation, *, sent_at_ns: int) -> pb.Escala
         proposals=_boxes_to_proto(escalation.proposals),
         edge_bundle_digest=escalation.edge_bundle_digest,
         reason=escalation.reason,
+        value=escalation.value,
     )
 
 
@@ -111,6 +113,8 @@ def escalation_from_proto(message: pb.Escalation) -> tuple[Escalation, float]:
         raise _malformed("it must say when it was sent and when it expires")
     if not message.image:
         raise _malformed("it carries no pixels")
+    if not 0.0 <= message.value < math.inf:
+        raise _malformed("its value is negative or not finite")
     remaining_s = (message.expires_at_ns - message.sent_at_ns) / 1e9
     escalation = Escalation(
         id=message.id,
@@ -128,6 +132,7 @@ def escalation_from_proto(message: pb.Escalation) -> tuple[Escalation, float]:
         proposals=_boxes_from_proto(message.proposals),
         edge_bundle_digest=message.edge_bundle_digest,
         reason=message.reason,
+        value=message.value,
     )
     return escalation, remaining_s
 

@@ -76,6 +76,7 @@ def escalations(draw: st.DrawFn) -> Escalation:
         proposals=draw(labelled_boxes()),
         edge_bundle_digest=draw(text),
         reason=draw(text),
+        value=draw(single),
     )
 
 
@@ -175,6 +176,9 @@ INVERTED = escalation_pb2.Box(x1=5, y1=0, x2=1, y2=1)
         ({"sent_at_ns": 0}, RejectReason.MALFORMED),
         ({"expires_at_ns": 0}, RejectReason.MALFORMED),
         ({"image": b""}, RejectReason.MALFORMED),
+        ({"value": -1.0}, RejectReason.MALFORMED),
+        ({"value": float("inf")}, RejectReason.MALFORMED),
+        ({"value": float("nan")}, RejectReason.MALFORMED),
         ({"encoding": escalation_pb2.ENCODING_UNSPECIFIED}, RejectReason.UNSUPPORTED_ENCODING),
         ({"encoding": 77}, RejectReason.UNSUPPORTED_ENCODING),
         ({"frame_width": 99}, RejectReason.OUTSIDE_FRAME),

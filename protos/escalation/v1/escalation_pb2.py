@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%protos/escalation/v1/escalation.proto\x12\x16hardcase.escalation.v1\"D\n\x06Region\x12\n\n\x02x1\x18\x01 \x01(\x05\x12\n\n\x02y1\x18\x02 \x01(\x05\x12\n\n\x02x2\x18\x03 \x01(\x05\x12\n\n\x02y2\x18\x04 \x01(\x05J\x04\x08\x05\x10\nJ\x04\x08\x32\x10<\"A\n\x03\x42ox\x12\n\n\x02x1\x18\x01 \x01(\x02\x12\n\n\x02y1\x18\x02 \x01(\x02\x12\n\n\x02x2\x18\x03 \x01(\x02\x12\n\n\x02y2\x18\x04 \x01(\x02J\x04\x08\x05\x10\nJ\x04\x08\x32\x10<\"_\n\tDetection\x12(\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x1b.hardcase.escalation.v1.Box\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05label\x18\x03 \x01(\tJ\x04\x08\x04\x10\nJ\x04\x08\x32\x10<\"\xaf\x03\n\nEscalation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x03 \x01(\t\x12\x10\n\x08track_id\x18\x04 \x01(\x04\x12\x16\n\x0e\x63\x61ptured_at_ns\x18\x05 \x01(\x06\x12\x15\n\rexpires_at_ns\x18\x06 \x01(\x06\x12\x12\n\nsent_at_ns\x18\x07 \x01(\x06\x12\x13\n\x0b\x66rame_width\x18\x08 \x01(\x05\x12\x14\n\x0c\x66rame_height\x18\t \x01(\x05\x12.\n\x06region\x18\n \x01(\x0b\x32\x1e.hardcase.escalation.v1.Region\x12\x32\n\x08\x65ncoding\x18\x0b \x01(\x0e\x32 .hardcase.escalation.v1.Encoding\x12\r\n\x05image\x18\x0c \x01(\x0c\x12\x34\n\tproposals\x18\r \x03(\x0b\x32!.hardcase.escalation.v1.Detection\x12\x1a\n\x12\x65\x64ge_bundle_digest\x18\x0e \x01(\t\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12\x16\n\x0e\x66rame_sequence\x18\x10 \x01(\x04J\x04\x08\x11\x10\x1eJ\x04\x08\x32\x10<\"K\n\x06\x41nswer\x12\x35\n\ndetections\x18\x01 \x03(\x0b\x32!.hardcase.escalation.v1.DetectionJ\x04\x08\x02\x10\nJ\x04\x08\x32\x10<\")\n\x04Shed\x12\x15\n\rretry_after_s\x18\x01 \x01(\x02J\x04\x08\x02\x10\nJ\x04\x08\x32\x10<\"^\n\tRejection\x12\x34\n\x06reason\x18\x01 \x01(\x0e\x32$.hardcase.escalation.v1.RejectReason\x12\x0f\n\x07message\x18\x02 \x01(\tJ\x04\x08\x03\x10\nJ\x04\x08\x32\x10<\"\x15\n\x07\x45xpiredJ\x04\x08\x01\x10\nJ\x04\x08\x32\x10<\"\xcd\x02\n\x07Verdict\x12\x15\n\rescalation_id\x18\x01 \x01(\t\x12\x1b\n\x13\x63loud_bundle_digest\x18\x02 \x01(\t\x12\x10\n\x08queued_s\x18\x03 \x01(\x02\x12\x13\n\x0binference_s\x18\x04 \x01(\x02\x12\x30\n\x06\x61nswer\x18\x05 \x01(\x0b\x32\x1e.hardcase.escalation.v1.AnswerH\x00\x12,\n\x04shed\x18\x06 \x01(\x0b\x32\x1c.hardcase.escalation.v1.ShedH\x00\x12\x36\n\trejection\x18\x07 \x01(\x0b\x32!.hardcase.escalation.v1.RejectionH\x00\x12\x32\n\x07\x65xpired\x18\x08 \x01(\x0b\x32\x1f.hardcase.escalation.v1.ExpiredH\x00\x42\t\n\x07outcomeJ\x04\x08\t\x10\nJ\x04\x08\x0e\x10\x1eJ\x04\x08\x32\x10<\"$\n\x16GetCapabilitiesRequestJ\x04\x08\x01\x10\nJ\x04\x08\x32\x10<\"Y\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_digest\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\tJ\x04\x08\x05\x10\nJ\x04\x08\x32\x10<\"t\n\nCropLimits\x12\x13\n\x0bside_min_px\x18\x01 \x01(\x05\x12\x12\n\npixels_max\x18\x02 \x01(\x05\x12\x19\n\x11message_bytes_max\x18\x03 \x01(\x05\x12\x16\n\x0eside_native_px\x18\x04 \x01(\x05J\x04\x08\x05\x10\nJ\x04\x08\x32\x10<\"\xc2\x01\n\x17GetCapabilitiesResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.hardcase.escalation.v1.Model\x12\x37\n\x0b\x63rop_limits\x18\x02 \x01(\x0b\x32\".hardcase.escalation.v1.CropLimits\x12\x33\n\tencodings\x18\x03 \x03(\x0e\x32 .hardcase.escalation.v1.EncodingJ\x04\x08\x04\x10\nJ\x04\x08\x32\x10<*o\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x11\n\rENCODING_JPEG\x10\x01\x12\x11\n\rENCODING_WEBP\x10\x02\x12\x10\n\x0c\x45NCODING_PNG\x10\x03\x12\x11\n\rENCODING_AVIF\x10\x04*\x91\x02\n\x0cRejectReason\x12\x1d\n\x19REJECT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17REJECT_REASON_MALFORMED\x10\x01\x12\x1e\n\x1aREJECT_REASON_NOT_AN_IMAGE\x10\x02\x12\x1b\n\x17REJECT_REASON_TOO_SMALL\x10\x03\x12\x1b\n\x17REJECT_REASON_TOO_LARGE\x10\x04\x12\x1f\n\x1bREJECT_REASON_OUTSIDE_FRAME\x10\x05\x12&\n\"REJECT_REASON_UNSUPPORTED_ENCODING\x10\x06\x12\"\n\x1eREJECT_REASON_INFERENCE_FAILED\x10\x07\x32\xdc\x01\n\x11\x45scalationService\x12S\n\x08\x45scalate\x12\".hardcase.escalation.v1.Escalation\x1a\x1f.hardcase.escalation.v1.Verdict(\x01\x30\x01\x12r\n\x0fGetCapabilities\x12..hardcase.escalation.v1.GetCapabilitiesRequest\x1a/.hardcase.escalation.v1.GetCapabilitiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%protos/escalation/v1/escalation.proto\x12\x16hardcase.escalation.v1\"D\n\x06Region\x12\n\n\x02x1\x18\x01 \x01(\x05\x12\n\n\x02y1\x18\x02 \x01(\x05\x12\n\n\x02x2\x18\x03 \x01(\x05\x12\n\n\x02y2\x18\x04 \x01(\x05J\x04\x08\x05\x10\nJ\x04\x08\x32\x10<\"A\n\x03\x42ox\x12\n\n\x02x1\x18\x01 \x01(\x02\x12\n\n\x02y1\x18\x02 \x01(\x02\x12\n\n\x02x2\x18\x03 \x01(\x02\x12\n\n\x02y2\x18\x04 \x01(\x02J\x04\x08\x05\x10\nJ\x04\x08\x32\x10<\"_\n\tDetection\x12(\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x1b.hardcase.escalation.v1.Box\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05label\x18\x03 \x01(\tJ\x04\x08\x04\x10\nJ\x04\x08\x32\x10<\"\xbe\x03\n\nEscalation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x03 \x01(\t\x12\x10\n\x08track_id\x18\x04 \x01(\x04\x12\x16\n\x0e\x63\x61ptured_at_ns\x18\x05 \x01(\x06\x12\x15\n\rexpires_at_ns\x18\x06 \x01(\x06\x12\x12\n\nsent_at_ns\x18\x07 \x01(\x06\x12\x13\n\x0b\x66rame_width\x18\x08 \x01(\x05\x12\x14\n\x0c\x66rame_height\x18\t \x01(\x05\x12.\n\x06region\x18\n \x01(\x0b\x32\x1e.hardcase.escalation.v1.Region\x12\x32\n\x08\x65ncoding\x18\x0b \x01(\x0e\x32 .hardcase.escalation.v1.Encoding\x12\r\n\x05image\x18\x0c \x01(\x0c\x12\x34\n\tproposals\x18\r \x03(\x0b\x32!.hardcase.escalation.v1.Detection\x12\x1a\n\x12\x65\x64ge_bundle_digest\x18\x0e \x01(\t\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12\x16\n\x0e\x66rame_sequence\x18\x10 \x01(\x04\x12\r\n\x05value\x18\x11 \x01(\x02J\x04\x08\x12\x10\x1eJ\x04\x08\x32\x10<\"K\n\x06\x41nswer\x12\x35\n\ndetections\x18\x01 \x03(\x0b\x32!.hardcase.escalation.v1.DetectionJ\x04\x08\x02\x10\nJ\x04\x08\x32\x10<\")\n\x04Shed\x12\x15\n\rretry_after_s\x18\x01 \x01(\x02J\x04\x08\x02\x10\nJ\x04\x08\x32\x10<\"^\n\tRejection\x12\x34\n\x06reason\x18\x01 \x01(\x0e\x32$.hardcase.escalation.v1.RejectReason\x12\x0f\n\x07message\x18\x02 \x01(\tJ\x04\x08\x03\x10\nJ\x04\x08\x32\x10<\"\x15\n\x07\x45xpiredJ\x04\x08\x01\x10\nJ\x04\x08\x32\x10<\"\xcd\x02\n\x07Verdict\x12\x15\n\rescalation_id\x18\x01 \x01(\t\x12\x1b\n\x13\x63loud_bundle_digest\x18\x02 \x01(\t\x12\x10\n\x08queued_s\x18\x03 \x01(\x02\x12\x13\n\x0binference_s\x18\x04 \x01(\x02\x12\x30\n\x06\x61nswer\x18\x05 \x01(\x0b\x32\x1e.hardcase.escalation.v1.AnswerH\x00\x12,\n\x04shed\x18\x06 \x01(\x0b\x32\x1c.hardcase.escalation.v1.ShedH\x00\x12\x36\n\trejection\x18\x07 \x01(\x0b\x32!.hardcase.escalation.v1.RejectionH\x00\x12\x32\n\x07\x65xpired\x18\x08 \x01(\x0b\x32\x1f.hardcase.escalation.v1.ExpiredH\x00\x42\t\n\x07outcomeJ\x04\x08\t\x10\nJ\x04\x08\x0e\x10\x1eJ\x04\x08\x32\x10<\"$\n\x16GetCapabilitiesRequestJ\x04\x08\x01\x10\nJ\x04\x08\x32\x10<\"Y\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_digest\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\tJ\x04\x08\x05\x10\nJ\x04\x08\x32\x10<\"t\n\nCropLimits\x12\x13\n\x0bside_min_px\x18\x01 \x01(\x05\x12\x12\n\npixels_max\x18\x02 \x01(\x05\x12\x19\n\x11message_bytes_max\x18\x03 \x01(\x05\x12\x16\n\x0eside_native_px\x18\x04 \x01(\x05J\x04\x08\x05\x10\nJ\x04\x08\x32\x10<\"\xc2\x01\n\x17GetCapabilitiesResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.hardcase.escalation.v1.Model\x12\x37\n\x0b\x63rop_limits\x18\x02 \x01(\x0b\x32\".hardcase.escalation.v1.CropLimits\x12\x33\n\tencodings\x18\x03 \x03(\x0e\x32 .hardcase.escalation.v1.EncodingJ\x04\x08\x04\x10\nJ\x04\x08\x32\x10<*o\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x11\n\rENCODING_JPEG\x10\x01\x12\x11\n\rENCODING_WEBP\x10\x02\x12\x10\n\x0c\x45NCODING_PNG\x10\x03\x12\x11\n\rENCODING_AVIF\x10\x04*\x91\x02\n\x0cRejectReason\x12\x1d\n\x19REJECT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17REJECT_REASON_MALFORMED\x10\x01\x12\x1e\n\x1aREJECT_REASON_NOT_AN_IMAGE\x10\x02\x12\x1b\n\x17REJECT_REASON_TOO_SMALL\x10\x03\x12\x1b\n\x17REJECT_REASON_TOO_LARGE\x10\x04\x12\x1f\n\x1bREJECT_REASON_OUTSIDE_FRAME\x10\x05\x12&\n\"REJECT_REASON_UNSUPPORTED_ENCODING\x10\x06\x12\"\n\x1eREJECT_REASON_INFERENCE_FAILED\x10\x07\x32\xdc\x01\n\x11\x45scalationService\x12S\n\x08\x45scalate\x12\".hardcase.escalation.v1.Escalation\x1a\x1f.hardcase.escalation.v1.Verdict(\x01\x30\x01\x12r\n\x0fGetCapabilities\x12..hardcase.escalation.v1.GetCapabilitiesRequest\x1a/.hardcase.escalation.v1.GetCapabilitiesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.escalation.v1.escalation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODING']._serialized_start=1752
-  _globals['_ENCODING']._serialized_end=1863
-  _globals['_REJECTREASON']._serialized_start=1866
-  _globals['_REJECTREASON']._serialized_end=2139
+  _globals['_ENCODING']._serialized_start=1767
+  _globals['_ENCODING']._serialized_end=1878
+  _globals['_REJECTREASON']._serialized_start=1881
+  _globals['_REJECTREASON']._serialized_end=2154
   _globals['_REGION']._serialized_start=65
   _globals['_REGION']._serialized_end=133
   _globals['_BOX']._serialized_start=135
@@ -42,25 +42,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DETECTION']._serialized_start=202
   _globals['_DETECTION']._serialized_end=297
   _globals['_ESCALATION']._serialized_start=300
-  _globals['_ESCALATION']._serialized_end=731
-  _globals['_ANSWER']._serialized_start=733
-  _globals['_ANSWER']._serialized_end=808
-  _globals['_SHED']._serialized_start=810
-  _globals['_SHED']._serialized_end=851
-  _globals['_REJECTION']._serialized_start=853
-  _globals['_REJECTION']._serialized_end=947
-  _globals['_EXPIRED']._serialized_start=949
-  _globals['_EXPIRED']._serialized_end=970
-  _globals['_VERDICT']._serialized_start=973
-  _globals['_VERDICT']._serialized_end=1306
-  _globals['_GETCAPABILITIESREQUEST']._serialized_start=1308
-  _globals['_GETCAPABILITIESREQUEST']._serialized_end=1344
-  _globals['_MODEL']._serialized_start=1346
-  _globals['_MODEL']._serialized_end=1435
-  _globals['_CROPLIMITS']._serialized_start=1437
-  _globals['_CROPLIMITS']._serialized_end=1553
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=1556
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=1750
-  _globals['_ESCALATIONSERVICE']._serialized_start=2142
-  _globals['_ESCALATIONSERVICE']._serialized_end=2362
+  _globals['_ESCALATION']._serialized_end=746
+  _globals['_ANSWER']._serialized_start=748
+  _globals['_ANSWER']._serialized_end=823
+  _globals['_SHED']._serialized_start=825
+  _globals['_SHED']._serialized_end=866
+  _globals['_REJECTION']._serialized_start=868
+  _globals['_REJECTION']._serialized_end=962
+  _globals['_EXPIRED']._serialized_start=964
+  _globals['_EXPIRED']._serialized_end=985
+  _globals['_VERDICT']._serialized_start=988
+  _globals['_VERDICT']._serialized_end=1321
+  _globals['_GETCAPABILITIESREQUEST']._serialized_start=1323
+  _globals['_GETCAPABILITIESREQUEST']._serialized_end=1359
+  _globals['_MODEL']._serialized_start=1361
+  _globals['_MODEL']._serialized_end=1450
+  _globals['_CROPLIMITS']._serialized_start=1452
+  _globals['_CROPLIMITS']._serialized_end=1568
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=1571
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=1765
+  _globals['_ESCALATIONSERVICE']._serialized_start=2157
+  _globals['_ESCALATIONSERVICE']._serialized_end=2377
 # @@protoc_insertion_point(module_scope)

@@ -74,7 +74,7 @@ class Detection(_message.Message):
     def __init__(self, box: _Optional[_Union[Box, _Mapping]] = ..., score: _Optional[float] = ..., label: _Optional[str] = ...) -> None: ...
 
 class Escalation(_message.Message):
-    __slots__ = ("id", "site", "camera", "track_id", "captured_at_ns", "expires_at_ns", "sent_at_ns", "frame_width", "frame_height", "region", "encoding", "image", "proposals", "edge_bundle_digest", "reason", "frame_sequence")
+    __slots__ = ("id", "site", "camera", "track_id", "captured_at_ns", "expires_at_ns", "sent_at_ns", "frame_width", "frame_height", "region", "encoding", "image", "proposals", "edge_bundle_digest", "reason", "frame_sequence", "value")
     ID_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     CAMERA_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +91,7 @@ class Escalation(_message.Message):
     EDGE_BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     FRAME_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
     id: str
     site: str
     camera: str
@@ -107,7 +108,8 @@ class Escalation(_message.Message):
     edge_bundle_digest: str
     reason: str
     frame_sequence: int
-    def __init__(self, id: _Optional[str] = ..., site: _Optional[str] = ..., camera: _Optional[str] = ..., track_id: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., expires_at_ns: _Optional[int] = ..., sent_at_ns: _Optional[int] = ..., frame_width: _Optional[int] = ..., frame_height: _Optional[int] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., encoding: _Optional[_Union[Encoding, str]] = ..., image: _Optional[bytes] = ..., proposals: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., edge_bundle_digest: _Optional[str] = ..., reason: _Optional[str] = ..., frame_sequence: _Optional[int] = ...) -> None: ...
+    value: float
+    def __init__(self, id: _Optional[str] = ..., site: _Optional[str] = ..., camera: _Optional[str] = ..., track_id: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., expires_at_ns: _Optional[int] = ..., sent_at_ns: _Optional[int] = ..., frame_width: _Optional[int] = ..., frame_height: _Optional[int] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., encoding: _Optional[_Union[Encoding, str]] = ..., image: _Optional[bytes] = ..., proposals: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., edge_bundle_digest: _Optional[str] = ..., reason: _Optional[str] = ..., frame_sequence: _Optional[int] = ..., value: _Optional[float] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("detections",)
