@@ -30,6 +30,7 @@ class RejectReason(enum.StrEnum):
     OUTSIDE_FRAME = "outside_frame"
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     INFERENCE_FAILED = "inference_failed"
+    NOT_PERMITTED = "not_permitted"
 
 
 class HardcaseError(Exception):

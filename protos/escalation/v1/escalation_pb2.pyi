@@ -25,6 +25,7 @@ class RejectReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REJECT_REASON_OUTSIDE_FRAME: _ClassVar[RejectReason]
     REJECT_REASON_UNSUPPORTED_ENCODING: _ClassVar[RejectReason]
     REJECT_REASON_INFERENCE_FAILED: _ClassVar[RejectReason]
+    REJECT_REASON_NOT_PERMITTED: _ClassVar[RejectReason]
 ENCODING_UNSPECIFIED: Encoding
 ENCODING_JPEG: Encoding
 ENCODING_WEBP: Encoding
@@ -38,6 +39,7 @@ REJECT_REASON_TOO_LARGE: RejectReason
 REJECT_REASON_OUTSIDE_FRAME: RejectReason
 REJECT_REASON_UNSUPPORTED_ENCODING: RejectReason
 REJECT_REASON_INFERENCE_FAILED: RejectReason
+REJECT_REASON_NOT_PERMITTED: RejectReason
 
 class Region(_message.Message):
     __slots__ = ("x1", "y1", "x2", "y2")
