@@ -1,28 +1,29 @@
 """From an answer to corrected tracks: writes what outranks what stands, and adds what is new.
 
 A finding about a track takes effect where its standing is greater than that of the finding that
-stands, which makes the order of arrival irrelevant. Single-threaded; owned by the frame lane
-through its `Reconciler`.
+stands, which makes the order of arrival irrelevant. What is to be written is decided track by
+track, and then written by columns. Single-threaded; owned by the frame lane through its
+`Reconciler`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from edge_node.config import FusionSettings
-from edge_node.logic.associate import assign, distances
 from edge_node.logic.fuse import Finding, Judgement, shift_to_present
 from edge_node.logic.memory import Memories
-from edge_node.logic.opinions import write_asked, write_verdict
+from edge_node.logic.opinions import REFUTED, Opinion, write_asked, write_opinions
+from edge_node.logic.pairing import Box, area_of, assign_cheapest, distance, near_pairs
 from edge_node.logic.records import Correction, Record, opinion_to_json
-from edge_node.logic.rows import NO_LABEL, Floats, Mask, Positions, Rows, labels_of
+from edge_node.logic.rows import NO_LABEL, Positions, Rows, labels_of
 from edge_node.logic.track import Tracker
 from edge_node.values import Effect, EscalationOutcome, IgnoredPart, Question, Subject
 from foundation.escalations import LabelledBoxes
-from foundation.frames import Boxes
 
 LABELS_MAX = 4096
 """Class names that a camera may know; the cloud's further ones share one name."""
@@ -49,22 +50,43 @@ class Reading:
         """The class that was found."""
         return self.detections.labels[finding.detection]
 
+    def box(self, finding: Finding) -> Box:
+        """Where it was found, at capture."""
+        box: Box = self.judged.boxes[finding.detection].tolist()
+        return box
+
     def opinion(self, finding: Finding) -> Record | None:
         """The cloud's opinion, as it is published; None where it found nothing."""
         at = finding.detection
         if at < 0:
             return None
-        score = float(self.detections.scores[at])
-        return opinion_to_json(self.detections.labels[at], score, self.judged.boxes[at])
+        return opinion_to_json(self.label(finding), finding.standing.score, self.judged.boxes[at])
 
-    def found(self, findings: Sequence[Finding]) -> tuple[Floats, Boxes]:
-        """Scores (N,) and boxes (N, 4) of what was found; zeros where nothing was."""
-        at = np.array([finding.detection for finding in findings], np.intp)
-        scores, boxes = np.zeros(len(at), np.float32), np.zeros((len(at), 4), np.float32)
-        some = at >= 0
-        scores[some] = self.detections.scores[at[some]]
-        boxes[some] = self.judged.boxes[at[some]]
-        return scores, boxes
+
+class _Change(NamedTuple):
+    """What a finding does to the row of its track.
+
+    Attributes:
+        rows: The table that the row is in; of a track that has ended, its own.
+        place: Where in it.
+        finding: What was found.
+        subject: The track as the edge saw it.
+        newer: No later look of the cloud at it is known.
+        placed: The cloud saw it, and saw it whole.
+        stands: The finding outranks what stood.
+        box: Where the track is from now on; None: as it was.
+        opinion: What is written of the cloud's opinion; None: nothing.
+    """
+
+    rows: Rows
+    place: int
+    finding: Finding
+    subject: Subject
+    newer: bool
+    placed: bool
+    stands: bool
+    box: Box | None
+    opinion: Opinion | None
 
 
 class Amender:
@@ -89,11 +111,13 @@ class Amender:
 
     def correct_subjects(self, reading: Reading) -> list[Correction]:
         """What the verdict says about the tracks in the crop."""
-        question = reading.question
-        about = [finding for finding in reading.judged.findings if finding.subject >= 0]
-        subjects = [question.subjects[finding.subject] for finding in about]
-        at = reading.places[[finding.subject for finding in about]]
-        return self._correct(reading, about, subjects, at)
+        subjects, places = reading.question.subjects, reading.places.tolist()
+        about = [
+            (finding, subjects[finding.subject], places[finding.subject])
+            for finding in reading.judged.findings
+            if finding.subject >= 0
+        ]
+        return self._correct(reading, about)
 
     def join_additions(self, reading: Reading) -> list[Correction]:
         """Objects that were no track when the crop was cut: new tracks, if they are none now.
@@ -101,176 +125,157 @@ class Amender:
         One that is tracked since, or was added from another crop, is that track. Those of one
         verdict are different objects, and none is a track that the verdict judges anyway.
         """
-        question = reading.question
         added = [one for one in reading.judged.findings if one.effect is Effect.ADDED]
         if not added:
             return []
-        scores, boxes = reading.found(added)
-        frames = np.float32(max(0, self._tracker.sequence - question.sequence))
-        presents = _moved(boxes, self._tracker.scene_velocity[None] * frames)
-        numbers, places = self._tracked(reading, boxes, presents)
+        frames = self._frames_since(reading.question)
+        x, y = (speed * frames for speed in self._tracker.scene_velocity.tolist())
+        boxes = [reading.box(finding) for finding in added]
+        presents = [_moved(box, x, y) for box in boxes]
+        place_of = self._tracked(reading, boxes, presents)
         corrections = []
-        if numbers.size:
-            joined, subjects = self._joined(reading, added, numbers, self._tracker.rows[places])
-            corrections = self._correct(reading, joined, subjects, places)
-        tracked = set(numbers.tolist())
+        if place_of:
+            corrections = self._correct(reading, list(self._joined(reading, added, place_of)))
         for number, finding in enumerate(added):
-            if number not in tracked:
-                correction = self._add(reading, finding, float(scores[number]), presents[number])
+            if number not in place_of:
+                correction = self._add(reading, finding, presents[number])
                 if correction is not None:
                     corrections.append(correction)
         return corrections
 
+    def _frames_since(self, question: Question) -> int:
+        return max(0, self._tracker.sequence - question.sequence)
+
     def _joined(
-        self, reading: Reading, added: Sequence[Finding], numbers: Positions, rows: Rows
-    ) -> tuple[list[Finding], list[Subject]]:
+        self, reading: Reading, added: Sequence[Finding], place_of: dict[int, int]
+    ) -> Iterator[tuple[Finding, Subject, int]]:
         """Additions that are tracks: findings about them, and the tracks as they were at capture.
 
         Where a track was then is reckoned back by its own velocity.
         """
-        frames = np.float32(max(0, self._tracker.sequence - reading.question.sequence))
-        present = self._tracker.sequence
-        unfused = [
-            self._memories.of(track_id).box_before_fusion(box, present)
-            for track_id, box in zip(rows["track_id"].tolist(), rows["box"], strict=True)
-        ]
-        then = _moved(np.stack(unfused), -rows["velocity"] * frames)
-        joined, subjects = [], []
-        columns = zip(
-            rows["track_id"].tolist(), then, labels_of(rows), rows["score"].tolist(), strict=True
-        )
-        for number, (track_id, box, label, score) in zip(numbers.tolist(), columns, strict=True):
-            subject = Subject(track_id, box, self.labels[label], score, asked=False)
+        present, frames = self._tracker.sequence, self._frames_since(reading.question)
+        rows = self._tracker.rows[list(place_of.values())]
+        columns = (rows[name].tolist() for name in ("track_id", "box", "velocity", "score"))
+        for number, label, track_id, box, (x, y), score in zip(
+            place_of, labels_of(rows).tolist(), *columns, strict=True
+        ):
+            unfused = self._memories.of(track_id).box_before_fusion(box, present)
+            then = np.array(_moved(unfused, -x * frames, -y * frames), np.float32)
+            subject = Subject(track_id, then, self.labels[label], score, asked=False)
             same = subject.label == reading.label(added[number])
             effect = Effect.CONFIRMED if same else Effect.RECLASSIFIED
-            joined.append(replace(added[number], effect=effect))
-            subjects.append(subject)
-        return joined, subjects
+            yield added[number]._replace(effect=effect), subject, place_of[number]
 
     def _correct(
-        self,
-        reading: Reading,
-        findings: Sequence[Finding],
-        subjects: Sequence[Subject],
-        at: Positions,
+        self, reading: Reading, about: Sequence[tuple[Finding, Subject, int]]
     ) -> list[Correction]:
         """Writes findings about tracks, each with what the edge saw, where they outrank others."""
-        ids = [subject.track_id for subject in subjects]
-        kept = self._memories.with_rows(ids, at)
-        ignored = reading.judged.ignored
-        if len(kept) < len(ids):
-            ignored[IgnoredPart.TRACK_GONE] += len(ids) - len(kept)
-            findings = [findings[number] for number in kept]
-            subjects = [subjects[number] for number in kept]
-            ids, at = [ids[number] for number in kept], at[kept]
-        if not kept:
-            return []
-        rows = self._memories.read(ids, at)
-        stands = self._write(reading, findings, subjects, rows, at >= 0)
-        self._memories.write(ids, at, rows)
-        if not all(stands):
-            ignored[IgnoredPart.OUTRANKED] += len(stands) - sum(stands)
-        presents, alive = rows["box"], (at >= 0).tolist()
+        table, ignored = self._tracker.rows, reading.judged.ignored
+        changes: list[_Change] = []
+        for finding, subject, place in about:
+            rows = table if place >= 0 else self._memories.of(subject.track_id).ended
+            if rows is None:
+                ignored[IgnoredPart.TRACK_GONE] += 1
+            else:
+                changes.append(self._change(reading, finding, subject, rows, max(0, place)))
+        alive = [change for change in changes if change.rows is table]
+        if alive:
+            _write(table, alive)
+        if len(alive) < len(changes):
+            for change in changes:
+                if change.rows is not table:
+                    _write(change.rows, [change])
+        standing = [change for change in changes if change.stands]
+        if len(standing) < len(changes):
+            ignored[IgnoredPart.OUTRANKED] += len(changes) - len(standing)
+        presents = table["box"]
         return [
             Correction(
-                finding.effect,
-                subject.track_id,
+                change.finding.effect,
+                change.subject.track_id,
                 reading.question,
-                subject,
-                reading.opinion(finding),
-                presents[number] if alive[number] else None,
+                change.subject,
+                reading.opinion(change.finding),
+                presents[change.place].copy() if change.rows is table else None,
             )
-            for number, (finding, subject) in enumerate(zip(findings, subjects, strict=True))
-            if stands[number]
+            for change in standing
         ]
 
-    def _write(
-        self,
-        reading: Reading,
-        findings: Sequence[Finding],
-        subjects: Sequence[Subject],
-        rows: Rows,
-        alive: Mask,
-    ) -> list[bool]:
-        """Writes into rows (N,) what outranks what stands there; tells which findings do."""
-        sequence, present = reading.question.sequence, self._tracker.sequence
-        memories = [self._memories.of(subject.track_id) for subject in subjects]
-        stands, newer, unfused = [], [], rows["box"].copy()
-        for number, (memory, finding) in enumerate(zip(memories, findings, strict=True)):
-            newer.append(sequence >= memory.asked_sequence)
-            memory.asked_sequence = max(memory.asked_sequence, sequence)
-            stands.append(memory.yields_to(finding))
-            if stands[-1] and finding.effect is not Effect.UNDECIDED:
-                memory.standing = finding.standing
-                unfused[number] = memory.box_before_fusion(unfused[number], present)
-        seen = np.concatenate([subject.box for subject in subjects]).reshape(-1, 4)
-        own_scores = np.array([subject.score for subject in subjects], np.float32)
-        write_asked(rows, np.array(newer), own_scores, seen)
-        placed = np.array([one.standing.whole and one.detection >= 0 for one in findings])
-        rows["answered"] |= placed | np.array([subject.asked for subject in subjects])
-        rows["confirmed"] |= placed
-        written = [
-            number
-            for number, finding in enumerate(findings)
-            if stands[number] and finding.effect is not Effect.UNDECIDED
-        ]
-        if not written:
-            return stands
-        scores, boxes = reading.found(findings)
-        whole = placed[:, None]
-        part = rows[written]
-        now = np.where(whole, shift_to_present(boxes, seen, unfused), unfused)
-        part["box"] = np.where(alive[:, None], now, rows["box"])[written]
-        labels = [self._label_of(reading, findings[number]) for number in written]
-        write_verdict(
-            part,
-            sequence=sequence,
-            labels=np.array(labels, np.int32),
-            scores=scores[written],
-            boxes=np.where(whole, boxes, seen)[written],
-        )
-        rows[written] = part
-        return stands
+    def _change(
+        self, reading: Reading, finding: Finding, subject: Subject, rows: Rows, place: int
+    ) -> _Change:
+        """What a finding does to a row, by what is remembered of its track, which learns of it."""
+        sequence, memory = reading.question.sequence, self._memories.of(subject.track_id)
+        newer = sequence >= memory.asked_sequence
+        memory.asked_sequence = max(memory.asked_sequence, sequence)
+        placed = finding.standing.whole and finding.detection >= 0
+        stands = memory.yields_to(finding)
+        box: Box | None = None
+        opinion: Opinion | None = None
+        if stands and finding.effect is not Effect.UNDECIDED:
+            memory.standing = finding.standing
+            seen: Box = subject.box.tolist()
+            if rows is self._tracker.rows:
+                present = rows["box"][place].tolist()
+                box = memory.box_before_fusion(present, self._tracker.sequence)
+                if placed:
+                    box = shift_to_present(reading.box(finding), seen, box)
+            opinion = REFUTED
+            if finding.detection >= 0:
+                found = reading.box(finding) if placed else seen
+                label, score = self._label_of(reading, finding), finding.standing.score
+                opinion = Opinion(label, score, found, sequence)
+        return _Change(rows, place, finding, subject, newer, placed, stands, box, opinion)
 
     def _tracked(
-        self, reading: Reading, boxes: Boxes, presents: Boxes
-    ) -> tuple[Positions, Positions]:
-        """Pairs objects (N, 4), at capture and at present, with tracks that they are now.
+        self, reading: Reading, boxes: Sequence[Box], presents: Sequence[Box]
+    ) -> dict[int, int]:
+        """Tracks that objects are now, given where these were at capture and are at present.
 
         What another crop of the same frame has added is compared in that frame.
-        """
-        rows = self._tracker.rows
-        costs = distances(rows["box"], presents)
-        at_capture = (rows["cloud_label"] != NO_LABEL) & rows["from_cloud"]
-        at_capture &= rows["cloud_sequence"] == reading.question.sequence
-        if at_capture.any():
-            costs[at_capture] = distances(rows["cloud_box"][at_capture], boxes)
-        costs[reading.places[reading.places >= 0]] = np.inf
-        places, numbers = assign(costs, self._settings.centre_distance_max)
-        return numbers, places
 
-    def _add(
-        self, reading: Reading, finding: Finding, score: float, present: Boxes
-    ) -> Correction | None:
-        label = self._label_of(reading, finding)
-        added = self._tracker.add_from_cloud(present, label=label, score=score)
+        Returns:
+            Places in the table by number of the object.
+        """
+        rows, limit = self._tracker.rows, self._settings.centre_distance_max
+        judged = set(reading.places.tolist())
+        twins = rows["from_cloud"].nonzero()[0]
+        if twins.size:
+            same = rows["cloud_sequence"][twins] == reading.question.sequence
+            twins = twins[same & (rows["cloud_label"][twins] != NO_LABEL)]
+        places, then = twins.tolist(), rows["cloud_box"][twins].tolist()
+        now, apart = rows["box"].tolist(), judged.union(places)
+        costs = [
+            (distance(now[place], presents[number]), place, number)
+            for place, number in near_pairs(now, presents, limit)
+            if place not in apart
+        ]
+        costs += [
+            (distance(then[at], boxes[number]), places[at], number)
+            for at, number in near_pairs(then, boxes, limit)
+            if places[at] not in judged
+        ]
+        found = assign_cheapest(cost for cost in costs if cost[0] <= limit)
+        return {number: place for place, number in found.items()}
+
+    def _add(self, reading: Reading, finding: Finding, present: Box) -> Correction | None:
+        label, box = self._label_of(reading, finding), np.array(present, np.float32)
+        added = self._tracker.add_from_cloud(box, label=label, score=finding.standing.score)
         if added is None:
             reading.judged.ignored[IgnoredPart.NO_ROOM] += 1
             return None
         row = self._tracker.rows[-1:]
-        row["cloud_box"] = reading.judged.boxes[finding.detection]
+        row["cloud_box"] = reading.box(finding)
         row["cloud_sequence"] = reading.question.sequence
         memory = self._memories.of(added)
         memory.standing, memory.asked_sequence = finding.standing, reading.question.sequence
         memory.note = note_of(reading.question, EscalationOutcome.ANSWERED.value)
         return Correction(
-            Effect.ADDED, added, reading.question, None, reading.opinion(finding), present
+            Effect.ADDED, added, reading.question, None, reading.opinion(finding), box
         )
 
     def _label_of(self, reading: Reading, finding: Finding) -> int:
-        """The index of the class that was found, which may be new; NO_LABEL if nothing was."""
-        if finding.detection < 0:
-            return NO_LABEL
+        """The index of the class that was found, which may be new."""
         label = reading.label(finding)
         index = self._label_index.get(label)
         if index is None:
@@ -293,5 +298,29 @@ def note_of(question: Question, outcome: str) -> Record:
     }
 
 
-def _moved(boxes: Boxes, motion: Floats) -> Boxes:
-    return np.concatenate([boxes[:, :2] + motion, boxes[:, 2:] + motion], axis=1)
+def _write(rows: Rows, changes: Sequence[_Change]) -> None:
+    """Writes changes of tracks that are all in one table."""
+    newer = [change for change in changes if change.newer]
+    if newer:
+        scores = [change.subject.score for change in newer]
+        areas = [area_of(change.subject.box.tolist()) for change in newer]
+        write_asked(rows, _places(newer), scores, areas)
+    answered = [change for change in changes if change.placed or change.subject.asked]
+    rows["answered"][_places(answered)] = True
+    rows["confirmed"][_places(change for change in changes if change.placed)] = True
+    opinions = [(change, change.opinion) for change in changes if change.opinion is not None]
+    if opinions:
+        told, written = zip(*opinions, strict=True)
+        write_opinions(rows, _places(told), written)
+    moved = [change for change in changes if change.box is not None]
+    if moved:
+        rows["box"][_places(moved)] = [change.box for change in moved]
+
+
+def _places(changes: Iterable[_Change]) -> Positions:
+    return np.array([change.place for change in changes], np.intp)
+
+
+def _moved(box: Box, x: float, y: float) -> Box:
+    x1, y1, x2, y2 = box
+    return x1 + x, y1 + y, x2 + x, y2 + y

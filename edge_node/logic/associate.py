@@ -12,9 +12,9 @@ import numpy as np
 from edge_node.logic.rows import Floats, Positions, centers_and_sides
 from foundation.frames import Boxes
 
-_SIDE_FLOOR_PX = np.float32(4.0)
-_SIZE_PRICE = np.float32(0.15)
-_RATIO_MAX = np.float32(2.0)
+SIDE_FLOOR_PX = np.float32(4.0)
+SIZE_PRICE = np.float32(0.15)
+RATIO_MAX = np.float32(2.0)
 """Largest difference of two boxes' log area: about sevenfold."""
 
 
@@ -26,15 +26,15 @@ def distances(first: Boxes, second: Boxes) -> Floats:
     # In place, because at this size it is the number of arrays that costs.
     total: Floats = x1[:, None] - x2
     np.abs(total, out=total)
-    total /= (w1 * half + _SIDE_FLOOR_PX)[:, None] + w2 * half
+    total /= (w1 * half + SIDE_FLOOR_PX)[:, None] + w2 * half
     along = y1[:, None] - y2
     np.abs(along, out=along)
-    along /= (h1 * half + _SIDE_FLOOR_PX)[:, None] + h2 * half
+    along /= (h1 * half + SIDE_FLOOR_PX)[:, None] + h2 * half
     np.maximum(total, along, out=total)
     size = np.log(w1 * h1)[:, None] - np.log(w2 * h2)
     np.abs(size, out=size)
-    hopeless = size > _RATIO_MAX
-    size *= _SIZE_PRICE
+    hopeless = size > RATIO_MAX
+    size *= SIZE_PRICE
     total += size
     total[hopeless] = np.inf
     return total

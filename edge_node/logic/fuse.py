@@ -10,35 +10,43 @@ there, not where. Nothing that the cloud sends raises: what cannot be used is co
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from edge_node.config import FusionSettings
-from edge_node.logic.associate import assign, distances
-from edge_node.logic.rows import Floats, Mask, Positions
-from edge_node.values import Effect, IgnoredPart, Question, Subject
-from foundation.escalations import LabelledBoxes, Region
+from edge_node.logic.pairing import (
+    Box,
+    Pair,
+    area_of,
+    assign_cheapest,
+    distance,
+    near_pairs,
+    overlap_of,
+    shared_area,
+)
+from edge_node.values import Effect, IgnoredPart, Question
+from foundation.escalations import LabelledBoxes
 from foundation.frames import Boxes, Scores
-from foundation.geometry import box_areas, intersection_matrix, iou_matrix
 
 BOXES_MAX = 300
 """Boxes of one verdict that are considered, best scores first: what one picture may hold."""
 AGREEMENT = 0.3
 """How much of the doubt that the cloud leaves an agreeing edge takes away, at a score of one."""
-_LABEL_AGREES = np.float32(0.25)
+_LABEL_AGREES = 0.25
 """How much nearer, in box sides, a detection with the same label counts."""
 _COVERED_SHARE = 0.5
 _TOUCHING_IOU = 0.1
 _CUT_OVERLAP = 0.25
 """Intersection over union from which a cut box of another class may be the same object."""
-_CONTEXT_MAX = np.float32(1.0)
+_CONTEXT_MAX = 1.0
 """Box sides of surroundings beyond which more of them tell a detector nothing."""
 _CONTEXT_ENOUGH = 0.25
-_INWARDS = np.array([1, 1, -1, -1], np.float32)
+_NOWHERE = (0.0, 0.0, 0.0, 0.0)
 
 
 class Standing(NamedTuple):
@@ -59,8 +67,7 @@ class Standing(NamedTuple):
     escalation_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What the verdict says about one track, or about an object without a track.
 
     Attributes:
@@ -91,14 +98,72 @@ class Judgement:
     ignored: Counter[IgnoredPart]
 
 
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """The usable boxes of a verdict, best first."""
+class _Known(NamedTuple):
+    """A subject as the crop shows it."""
 
-    at: Positions
-    boxes: Boxes
-    scores: Scores
-    cut: Mask
+    box: Box
+    label: str
+    asked: bool
+    inside: bool
+    context: float
+
+
+class _Sight(NamedTuple):
+    """A usable box of a verdict; `cut` by the crop's border."""
+
+    detection: int
+    box: Box
+    score: float
+    label: str
+    cut: bool
+    context: float
+
+
+class _Crop:
+    """The crop of a question, and how it shows what lies in it."""
+
+    def __init__(self, question: Question) -> None:
+        region, width, height = question.region, question.frame_width, question.frame_height
+        self.question = question
+        self.low_x, self.low_y = float(region.x1), float(region.y1)
+        self.high_x, self.high_y = float(region.x2), float(region.y2)
+        # The frame's own border hides nothing.
+        self._left = self.low_x if region.x1 > 0 else -math.inf
+        self._top = self.low_y if region.y1 > 0 else -math.inf
+        self._right = self.high_x if region.x2 < width else math.inf
+        self._bottom = self.high_y if region.y2 < height else math.inf
+        self._pixels_negated = -region.width * region.height
+
+    def view_of(self, box: Box) -> tuple[float, float]:
+        """How far a box lies from the nearest border that hides something.
+
+        Returns:
+            In pixels, and in the box's longer sides from 0 to 1.
+        """
+        x1, y1, x2, y2 = box
+        gap = min(x1 - self._left, y1 - self._top, self._right - x2, self._bottom - y2)
+        return gap, min(max(gap / max(x2 - x1, y2 - y1, 1.0), 0.0), _CONTEXT_MAX)
+
+    def holds(self, box: Box) -> bool:
+        """Whether a box lies whole inside."""
+        x1, y1, x2, y2 = box
+        return self.low_x <= x1 and self.low_y <= y1 and x2 <= self.high_x and y2 <= self.high_y
+
+    def clip(self, box: Box) -> Box:
+        """The part of a box that it shows."""
+        x1, y1, x2, y2 = box
+        return (
+            *(min(max(x1, self.low_x), self.high_x), min(max(y1, self.low_y), self.high_y)),
+            *(min(max(x2, self.low_x), self.high_x), min(max(y2, self.low_y), self.high_y)),
+        )
+
+    def standing(self, context: float, score: float, *, whole: bool) -> Standing:
+        """The worth of what it says about an object."""
+        asked = self.question
+        enough = context >= _CONTEXT_ENOUGH
+        return Standing(
+            whole, enough, asked.sequence, context, self._pixels_negated, score, asked.id
+        )
 
 
 def judge(
@@ -117,65 +182,31 @@ def judge(
     whole objects are added. What the frame's own border cuts is as whole as it will be, unless the
     scene moves as one: then it is about to come into view, or was seen whole before.
     """
-    subjects = question.subjects
-    boxes, best, ignored = _sift(question, detections, settings)
-    known, seen = _boxes_of(subjects), boxes[best]
-    everything = np.concatenate([known, seen])
-    frame_size = (question.frame_width, question.frame_height)
-    gaps = border_gaps(everything, question.region, frame_size)
-    around = contexts(everything, gaps).tolist()
-    whole_from = np.zeros(len(everything), np.float32)
-    whole_from[len(known) :] = settings.border_px
-    whole = np.asarray((gaps >= whole_from[:, None]).all(axis=1), np.bool_)
-    inside, cut = whole[: len(known)], ~whole[len(known) :]
-    sight = _Sight(best, seen, detections.scores[best], cut)
-    same = _same_labels(subjects, detections, sight.at)
-    costs = distances(known, sight.boxes)
-    costs[same] -= _LABEL_AGREES
-    costs[:, cut] = np.inf
-    rows, columns = assign(costs, settings.centre_distance_max)
-    found = dict(zip(rows.tolist(), columns.tolist(), strict=True))
-    missing = np.ones(len(subjects), np.bool_)
-    missing[rows] = False
-    hints = _cut_hints(np.flatnonzero(missing), known, question, sight, same)
-    findings = list(_about_subjects(question, found, hints, inside, around, same, sight))
-    if scene_moves:
-        cut = cut | _cut_by_frame(seen, frame_size, settings.border_px)
-    free = ~cut
-    free[columns] = False
-    added = _uncovered(free, seen, known).tolist()
-    findings += _additions(question, added, around[len(known) :], sight)
+    crop = _Crop(question)
+    boxes, sights, ignored = _sift(crop, detections, settings)
+    known = _known(crop)
+    limit = settings.centre_distance_max
+    reach = max(1.0, limit + _LABEL_AGREES)
+    seen = [sight.box for sight in sights]
+    pairs = list(near_pairs([one.box for one in known], seen, reach))
+    found = assign_cheapest(_costs(pairs, known, sights, limit))
+    hints = _cut_hints(pairs, known, found, crop, sights)
+    findings = list(_about_subjects(crop, known, found, hints, sights))
+    border_px = settings.border_px
+    cut = [
+        sight.cut or (scene_moves and _frame_cuts(question, sight.box, border_px))
+        for sight in sights
+    ]
+    free = {column for column, is_cut in enumerate(cut) if not is_cut}.difference(found.values())
+    for column in _uncovered(free, pairs, known, seen):
+        sight = sights[column]
+        worth = crop.standing(sight.context, sight.score, whole=True)
+        findings.append(Finding(Effect.ADDED, -1, sight.detection, worth))
     used = {finding.detection for finding in findings}
-    for detection, is_cut in zip(best.tolist(), cut.tolist(), strict=True):
-        if detection not in used:
+    for sight, is_cut in zip(sights, cut, strict=True):
+        if sight.detection not in used:
             ignored[IgnoredPart.CUT if is_cut else IgnoredPart.DOUBLE] += 1
-    return Judgement(findings, boxes, ignored)
-
-
-def border_gaps(boxes: Boxes, region: Region, frame_size: tuple[int, int]) -> Floats:
-    """From the sides of boxes (N, 4) to those of a crop; infinite where the frame ends too."""
-    never = float("inf")
-    borders = (
-        *(region.x1 if region.x1 > 0 else -never, region.y1 if region.y1 > 0 else -never),
-        *(region.x2 if region.x2 < frame_size[0] else never,),
-        *(region.y2 if region.y2 < frame_size[1] else never,),
-    )
-    gaps: Floats = (boxes - np.array(borders, np.float32)) * _INWARDS
-    return gaps
-
-
-def _cut_by_frame(boxes: Boxes, frame_size: tuple[int, int], border_px: float) -> Mask:
-    """Which boxes (N, 4) end nearer than this to the frame's border."""
-    low = (boxes[:, :2] < border_px).any(axis=1)
-    high = (boxes[:, 2:] > np.array(frame_size, np.float32) - border_px).any(axis=1)
-    return np.asarray(low | high, np.bool_)
-
-
-def contexts(boxes: Boxes, gaps: Floats) -> Floats:
-    """How far (N,) boxes lie from the crop's nearest border, in their longer sides, 0 to 1."""
-    sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), np.float32(1))
-    nearest: Floats = gaps.min(axis=1) / sides
-    return np.minimum(np.maximum(nearest, np.float32(0)), _CONTEXT_MAX)
+    return Judgement(findings, np.array(boxes, np.float32).reshape(-1, 4), ignored)
 
 
 def agreed_scores(edge: Scores, cloud: Scores, agreement: float = AGREEMENT) -> Scores:
@@ -184,144 +215,151 @@ def agreed_scores(edge: Scores, cloud: Scores, agreement: float = AGREEMENT) -> 
     return raised
 
 
-def shift_to_present(boxes: Boxes, from_boxes: Boxes, to_boxes: Boxes) -> Boxes:
-    """Moves boxes (..., 4) by what tracks' centres moved from one of their boxes to another."""
-    moved = to_boxes - from_boxes
-    motion = (moved[..., :2] + moved[..., 2:]) * np.float32(0.5)
-    return np.concatenate([boxes[..., :2] + motion, boxes[..., 2:] + motion], axis=-1)
+def shift_to_present(box: Box, from_box: Box, to_box: Box) -> Box:
+    """Moves a box by what a track's centre moved from one of its boxes to another."""
+    x1, y1, x2, y2 = box
+    x = (to_box[0] - from_box[0] + to_box[2] - from_box[2]) / 2
+    y = (to_box[1] - from_box[1] + to_box[3] - from_box[3]) / 2
+    return x1 + x, y1 + y, x2 + x, y2 + y
 
 
 def _sift(
-    question: Question, detections: LabelledBoxes, settings: FusionSettings
-) -> tuple[Boxes, Positions, Counter[IgnoredPart]]:
+    crop: _Crop, detections: LabelledBoxes, settings: FusionSettings
+) -> tuple[list[Box], list[_Sight], Counter[IgnoredPart]]:
     """The verdict's boxes within the crop, which to consider, best first, and why not others."""
-    region = question.region
-    boxes, scores = detections.boxes, detections.scores
+    score_min = float(np.float32(settings.verdict_score_min))
+    scores = detections.scores.tolist()
+    boxes: list[Box] = []
+    usable: list[int] = []
     ignored: Counter[IgnoredPart] = Counter()
-    sound = (boxes[:, :2] < boxes[:, 2:]).all(axis=1) & np.isfinite(boxes).all(axis=1)
-    sound &= (scores >= 0) & (scores <= 1)
-    low = np.array([region.x1, region.y1] * 2, np.float32)
-    high = np.array([region.x2, region.y2] * 2, np.float32)
-    if not sound.all():
-        _count(ignored, IgnoredPart.MALFORMED, len(sound) - int(np.count_nonzero(sound)))
-        boxes = np.where(sound[:, None], boxes, low)
-    boxes = np.minimum(np.maximum(boxes, low), high)
-    inside = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
-    _count(ignored, IgnoredPart.OUTSIDE_CROP, int(np.count_nonzero(sound > inside)))
-    strong = inside & (scores >= np.float32(settings.verdict_score_min))
-    usable = strong.nonzero()[0]
-    _count(ignored, IgnoredPart.WEAK, int(np.count_nonzero(inside)) - len(usable))
-    best = usable[np.argsort(-scores[usable], kind="stable")[:BOXES_MAX]]
-    _count(ignored, IgnoredPart.EXCESS, len(usable) - len(best))
-    return boxes, best, ignored
+    for number, (box, score) in enumerate(zip(detections.boxes.tolist(), scores, strict=True)):
+        x1, y1, x2, y2 = box
+        finite = -math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf
+        sound = finite and 0 <= score <= 1
+        inside = box if crop.holds(box) else crop.clip(box if sound else _NOWHERE)
+        boxes.append(inside)
+        if not sound:
+            ignored[IgnoredPart.MALFORMED] += 1
+        elif not (inside[0] < inside[2] and inside[1] < inside[3]):
+            ignored[IgnoredPart.OUTSIDE_CROP] += 1
+        elif score < score_min:
+            ignored[IgnoredPart.WEAK] += 1
+        else:
+            usable.append(number)
+    usable.sort(key=scores.__getitem__, reverse=True)
+    if len(usable) > BOXES_MAX:
+        ignored[IgnoredPart.EXCESS] = len(usable) - BOXES_MAX
+    sights = []
+    for number in usable[:BOXES_MAX]:
+        gap, context = crop.view_of(boxes[number])
+        cut, label = gap < settings.border_px, detections.labels[number]
+        sights.append(_Sight(number, boxes[number], scores[number], label, cut, context))
+    return boxes, sights, ignored
 
 
-def _count(ignored: Counter[IgnoredPart], part: IgnoredPart, count: int) -> None:
-    if count:
-        ignored[part] += count
+def _known(crop: _Crop) -> list[_Known]:
+    known = []
+    for subject in crop.question.subjects:
+        box = subject.box.tolist()
+        gap, context = crop.view_of(box)
+        known.append(_Known(box, subject.label, subject.asked, gap >= 0, context))
+    return known
 
 
-def _boxes_of(subjects: tuple[Subject, ...]) -> Boxes:
-    if not subjects:
-        return np.zeros((0, 4), np.float32)
-    return np.concatenate([subject.box for subject in subjects]).reshape(-1, 4)
-
-
-def _same_labels(subjects: tuple[Subject, ...], detections: LabelledBoxes, at: Positions) -> Mask:
-    """Whether (S, N) each subject has the class of each detection."""
-    numbers: dict[str, int] = {}
-    own = [numbers.setdefault(subject.label, len(numbers)) for subject in subjects]
-    theirs = [numbers.setdefault(detections.labels[each], len(numbers)) for each in at.tolist()]
-    return np.asarray(np.array(own, np.intp)[:, None] == np.array(theirs, np.intp), np.bool_)
+def _costs(
+    pairs: Iterable[Pair], known: Sequence[_Known], sights: Sequence[_Sight], limit: float
+) -> Iterator[tuple[float, int, int]]:
+    """Which whole box may be which subject, at what cost."""
+    for row, column in pairs:
+        one, sight = known[row], sights[column]
+        if not sight.cut:
+            cost = distance(one.box, sight.box)
+            if sight.label == one.label:
+                cost -= _LABEL_AGREES
+            if cost <= limit:
+                yield cost, row, column
 
 
 def _cut_hints(
-    missing: Positions, known: Boxes, question: Question, sight: _Sight, same: Mask
-) -> dict[int, tuple[int, bool]]:
-    """Cut boxes that may be the subjects of which nothing whole was found.
+    pairs: Iterable[Pair],
+    known: Sequence[_Known],
+    found: dict[int, int],
+    crop: _Crop,
+    sights: Sequence[_Sight],
+) -> dict[int, int]:
+    """Cut boxes, by subject, that may be the subjects of which nothing whole was found.
 
-    Returns:
-        By subject: position in the sight, and whether the class agrees.
+    One that agrees about the class goes before others, then the best score.
     """
-    columns = sight.cut.nonzero()[0]
-    if missing.size == 0 or columns.size == 0:
-        return {}
-    region = question.region
-    low = np.array([region.x1, region.y1] * 2, np.float32)
-    high = np.array([region.x2, region.y2] * 2, np.float32)
-    visible, pieces = np.clip(known[missing], low, high), sight.boxes[columns]
-    covered = intersection_matrix(visible, pieces) / np.maximum(box_areas(visible), 1)[:, None]
-    agrees = same[missing[:, None], columns]
-    may_be = (covered >= _COVERED_SHARE) & (agrees | (iou_matrix(visible, pieces) >= _CUT_OVERLAP))
-    # Columns are in the order of their scores, so the first of the best kind is the best.
-    best = (may_be * (1 + agrees)).argmax(axis=1)
-    chosen = np.flatnonzero(may_be.any(axis=1))
-    return {
-        int(missing[row]): (int(columns[best[row]]), bool(agrees[row, best[row]]))
-        for row in chosen.tolist()
-    }
+    hints: dict[int, tuple[bool, int]] = {}
+    for row, column in pairs:
+        one, sight = known[row], sights[column]
+        if row in found or not sight.cut:
+            continue
+        visible, differs = crop.clip(one.box), sight.label != one.label
+        shared = shared_area(visible, sight.box)
+        if shared < _COVERED_SHARE * max(area_of(visible), 1.0):
+            continue
+        if differs and overlap_of(visible, sight.box) < _CUT_OVERLAP:
+            continue
+        hints[row] = min(hints.get(row, (True, len(sights))), (differs, column))
+    return {row: column for row, (_, column) in hints.items()}
 
 
 def _about_subjects(
-    question: Question,
+    crop: _Crop,
+    known: Sequence[_Known],
     found: dict[int, int],
-    hints: dict[int, tuple[int, bool]],
-    inside: Mask,
-    around: list[float],
-    same: Mask,
-    sight: _Sight,
+    hints: dict[int, int],
+    sights: Sequence[_Sight],
 ) -> Iterator[Finding]:
-    at, scores = sight.at.tolist(), sight.scores.tolist()
-    for row, subject in enumerate(question.subjects):
-        column, whole = found.get(row), bool(inside[row])
+    for row, one in enumerate(known):
+        column, whole = found.get(row), one.inside
         if column is None and row in hints:
-            (column, agrees), whole = hints[row], False
-        elif column is not None:
-            agrees = bool(same[row, column])
+            column, whole = hints[row], False
         if column is None:
-            if subject.asked:
-                worth = _standing(question, around[row], 0.0, whole=whole)
-                yield Finding(Effect.REFUTED, row, -1, worth)
+            if one.asked:
+                yield Finding(Effect.REFUTED, row, -1, crop.standing(one.context, 0.0, whole=whole))
             continue
-        worth = _standing(question, around[row], scores[column], whole=whole)
-        if agrees:
-            yield Finding(Effect.CONFIRMED, row, at[column], worth)
+        sight = sights[column]
+        worth = crop.standing(one.context, sight.score, whole=whole)
+        if sight.label == one.label:
+            yield Finding(Effect.CONFIRMED, row, sight.detection, worth)
         elif whole:
-            yield Finding(Effect.RECLASSIFIED, row, at[column], worth)
-        elif subject.asked:
-            yield Finding(Effect.UNDECIDED, row, at[column], worth)
+            yield Finding(Effect.RECLASSIFIED, row, sight.detection, worth)
+        elif one.asked:
+            yield Finding(Effect.UNDECIDED, row, sight.detection, worth)
 
 
-def _additions(
-    question: Question, added: list[int], around: list[float], sight: _Sight
-) -> Iterator[Finding]:
-    for column in added:
-        worth = _standing(question, around[column], float(sight.scores[column]), whole=True)
-        yield Finding(Effect.ADDED, -1, int(sight.at[column]), worth)
+def _frame_cuts(question: Question, box: Box, border_px: float) -> bool:
+    """Whether a box ends nearer than this to the frame's border."""
+    x1, y1, x2, y2 = box
+    far_x, far_y = question.frame_width - border_px, question.frame_height - border_px
+    return x1 < border_px or y1 < border_px or x2 > far_x or y2 > far_y
 
 
-def _standing(question: Question, context: float, score: float, *, whole: bool) -> Standing:
-    pixels = question.region.width * question.region.height
-    enough = context >= _CONTEXT_ENOUGH
-    return Standing(whole, enough, question.sequence, context, -pixels, score, question.id)
-
-
-def _uncovered(free: Mask, boxes: Boxes, known: Boxes) -> Positions:
+def _uncovered(
+    free: set[int], pairs: Iterable[Pair], known: Sequence[_Known], seen: Sequence[Box]
+) -> list[int]:
     """Free detections that neither a known track nor a better free detection covers."""
-    chosen = free.nonzero()[0]
-    if chosen.size == 0:
-        return chosen
-    left = boxes[chosen]
-    if len(known):
-        shared, own = intersection_matrix(left, known), box_areas(left)[:, None]
-        covered = shared >= _COVERED_SHARE * own
-        covered &= shared >= _TOUCHING_IOU * (own + box_areas(known) - shared)
-        chosen = chosen[~covered.any(axis=1)]
-        left = boxes[chosen]
-    if chosen.size > 1:
-        doubled = np.triu(iou_matrix(left, left), k=1) > _COVERED_SHARE
-        chosen = chosen[~doubled.any(axis=0)]
-    return chosen
+    covered = {
+        column for row, column in pairs if column in free and _covers(known[row].box, seen[column])
+    }
+    left = sorted(free - covered)
+    boxes = [seen[column] for column in left]
+    doubles: set[int] = set()
+    for better, number in near_pairs(boxes, boxes, 1.0):
+        known_double = better >= number or number in doubles
+        if not known_double and overlap_of(boxes[better], boxes[number]) > _COVERED_SHARE:
+            doubles.add(number)
+    return [column for number, column in enumerate(left) if number not in doubles]
+
+
+def _covers(track: Box, box: Box) -> bool:
+    """Whether a track's box holds most of another, and is not so large that it holds others too."""
+    shared, own = shared_area(track, box), area_of(box)
+    together = own + area_of(track) - shared
+    return shared >= _COVERED_SHARE * own and shared >= _TOUCHING_IOU * together
 
 
 def gain_of(question: Question, findings: Iterable[Finding]) -> float:

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_node.logic.associate import assign
-from edge_node.logic.fuse import AGREEMENT, agreed_scores, border_gaps, contexts
+from edge_node.logic.fuse import AGREEMENT, agreed_scores
 from edge_node.logic.rows import Floats, Mask, Positions
 from foundation.escalations import Region
 from foundation.frames import Boxes, Detections
 from foundation.geometry import box_areas, intersection_matrix
+
+_CONTEXT_MAX = np.float32(1.0)
+"""Box sides of surroundings beyond which more of them tell a detector nothing."""
+_INWARDS = np.array([1, 1, -1, -1], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,25 @@ def _pooled(
     single = np.ones(len(ranked), np.bool_)
     single[doubles] = False
     return ranked.take(single)
+
+
+def border_gaps(boxes: Boxes, region: Region, frame_size: tuple[int, int]) -> Floats:
+    """From the sides of boxes (N, 4) to those of a crop; infinite where the frame ends too."""
+    never = float("inf")
+    borders = (
+        *(region.x1 if region.x1 > 0 else -never, region.y1 if region.y1 > 0 else -never),
+        *(region.x2 if region.x2 < frame_size[0] else never,),
+        *(region.y2 if region.y2 < frame_size[1] else never,),
+    )
+    gaps: Floats = (boxes - np.array(borders, np.float32)) * _INWARDS
+    return gaps
+
+
+def contexts(boxes: Boxes, gaps: Floats) -> Floats:
+    """How far (N,) boxes lie from the crop's nearest border, in their longer sides, 0 to 1."""
+    sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), np.float32(1))
+    nearest: Floats = gaps.min(axis=1) / sides
+    return np.minimum(np.maximum(nearest, np.float32(0)), _CONTEXT_MAX)
 
 
 def _same_objects(

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_node.logic.fuse import Finding, Standing
+from edge_node.logic.pairing import Box
 from edge_node.logic.records import Record
 from edge_node.logic.rows import Positions, Rows
 from edge_node.logic.track import Tracker
-from foundation.frames import Boxes
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class TrackMemory:
         standing: The worth of the finding that stands.
         asked_sequence: The latest frame in which the cloud looked at it.
         ended: Its row (1,) after its end.
-        unfused: Its box (4,) in frame `fused_at` as it was before verdicts moved it.
+        unfused: Its box in frame `fused_at` as it was before verdicts moved it.
         fused_at: Sequence number of the frame in which a verdict last moved its box.
     """
 
@@ -38,25 +38,25 @@ class TrackMemory:
     standing: Standing | None = None
     asked_sequence: int = -1
     ended: Rows | None = None
-    unfused: Boxes | None = None
+    unfused: Box | None = None
     fused_at: int = -1
 
     def yields_to(self, finding: Finding) -> bool:
         """Whether the finding outranks what stands."""
         return self.standing is None or finding.standing > self.standing
 
-    def box_before_fusion(self, box: Boxes, sequence: int) -> Boxes:
-        """The box (4,) that the edge has for the present frame, given that of the row.
+    def box_before_fusion(self, box: Box, sequence: int) -> Box:
+        """The box that the edge has for the present frame, given that of the row.
 
         A second verdict within one frame must start from where the first one did.
         """
         if self.fused_at != sequence or self.unfused is None:
-            self.fused_at, self.unfused = sequence, box.copy()
+            self.fused_at, self.unfused = sequence, box
         return self.unfused
 
 
 class Memories:
-    """The memories by track, and access to rows by track, whether alive or ended."""
+    """The memories by track, and where their rows are."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
@@ -94,37 +94,3 @@ class Memories:
         wanted = np.array(track_ids, np.int64)
         at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         return np.where(known[at] == wanted, at, -1)
-
-    def with_rows(self, track_ids: Sequence[int], at: Positions) -> list[int]:
-        """Which of the tracks, by number, are alive or kept since their end."""
-        return [
-            number
-            for number, place in enumerate(at.tolist())
-            if place >= 0 or self.of(track_ids[number]).ended is not None
-        ]
-
-    def read(self, track_ids: Sequence[int], at: Positions) -> Rows:
-        """Copies of the rows (N,) of tracks, at these positions or else ended."""
-        alive, table = at >= 0, self._tracker.rows
-        if alive.all():
-            found: Rows = table[at]
-            return found
-        rows: Rows = np.zeros(len(at), table.dtype)
-        rows[alive] = table[at[alive]]
-        for number in np.flatnonzero(~alive).tolist():
-            ended = self._memories[track_ids[number]].ended
-            if ended is not None:
-                rows[number] = ended[0]
-        return rows
-
-    def write(self, track_ids: Sequence[int], at: Positions, rows: Rows) -> None:
-        """Puts rows (N,) back to where `read` found them."""
-        alive = at >= 0
-        if alive.all():
-            self._tracker.rows[at] = rows
-            return
-        self._tracker.rows[at[alive]] = rows[alive]
-        for number in np.flatnonzero(~alive).tolist():
-            ended = self._memories[track_ids[number]].ended
-            if ended is not None:
-                ended[0] = rows[number]

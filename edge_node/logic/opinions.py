@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from edge_node.logic.rows import NO_LABEL, Floats, Mask, Rows
-from foundation.frames import Boxes
+from edge_node.logic.pairing import Box
+from edge_node.logic.rows import NO_LABEL, Positions, Rows
 
 
-def write_verdict(
-    rows: Rows, *, sequence: int, labels: npt.NDArray[np.int32], scores: Floats, boxes: Boxes
-) -> None:
-    """What the cloud says about tracks (N,) in the frame `sequence`.
+class Opinion(NamedTuple):
+    """What the cloud says about a track.
 
-    Where it found something, that is its opinion: label index, score and box there. Where it found
-    nothing, which is `NO_LABEL`, the track is refuted and left without any other opinion. What the
-    edge held against an earlier verdict is void.
+    Attributes:
+        label: Index of the class; NO_LABEL where it found nothing.
+        score: How sure it is.
+        box: Where, in that frame.
+        sequence: The frame.
     """
-    refuted = labels == NO_LABEL
-    rows["refuted"] = refuted
-    rows["cloud_label"], rows["cloud_score"] = labels, scores
-    rows["cloud_box"], rows["cloud_sequence"] = boxes, sequence
-    if refuted.any():
-        rows["cloud_score"][refuted] = rows["cloud_box"][refuted] = 0
-        rows["cloud_sequence"][refuted] = 0
-    rows["overruled"] = False
-    rows["window_votes"] = rows["votes"]
-    rows["window_detections"] = rows["detections"]
+
+    label: int
+    score: float
+    box: Box
+    sequence: int
 
 
-def write_asked(rows: Rows, newer: Mask, scores: Floats, boxes: Boxes) -> None:
-    """What the edge saw of tracks (N,) when the cloud looked, where no later look is known."""
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    rows["asked_score"] = np.where(newer, scores, rows["asked_score"])
-    rows["asked_area"] = np.where(newer, areas, rows["asked_area"])
+REFUTED = Opinion(NO_LABEL, 0.0, (0.0, 0.0, 0.0, 0.0), 0)
+"""A track where nothing was found is refuted, and left without any other opinion."""
+
+
+def write_opinions(rows: Rows, at: Positions, opinions: Sequence[Opinion]) -> None:
+    """What the cloud says about tracks (N,); what the edge held against it before is void."""
+    labels, scores, boxes, sequences = zip(*opinions, strict=True)
+    rows["refuted"][at] = [label == NO_LABEL for label in labels]
+    rows["cloud_label"][at], rows["cloud_score"][at] = labels, scores
+    rows["cloud_box"][at], rows["cloud_sequence"][at] = boxes, sequences
+    rows["overruled"][at] = False
+    rows["window_votes"][at] = rows["votes"][at]
+    rows["window_detections"][at] = rows["detections"][at]
+
+
+def write_asked(rows: Rows, at: Positions, scores: Sequence[float], areas: Sequence[float]) -> None:
+    """What the edge saw of tracks (N,) when the cloud looked: scores, and areas of their boxes."""
+    rows["asked_score"][at], rows["asked_area"][at] = scores, areas

@@ -12,11 +12,10 @@ from edge_node.logic.fuse import (
     BOXES_MAX,
     Standing,
     agreed_scores,
-    border_gaps,
-    contexts,
     judge,
     shift_to_present,
 )
+from edge_node.logic.fuse_still import border_gaps, contexts
 from edge_node.values import Effect, IgnoredPart, Subject
 from foundation.escalations import LabelledBoxes, Region
 from tests.edge_node.logic.scene import HEIGHT, WIDTH, found, question
@@ -134,12 +133,8 @@ def test_weak_detection_is_ignored_by_setting() -> None:
 
 def test_box_is_shifted_by_the_motion_of_its_track() -> None:
     """The centre's displacement since capture, whatever the sizes."""
-    moved = shift_to_present(
-        np.array([10, 10, 20, 20], np.float32),
-        np.array([8, 8, 22, 22], np.float32),
-        np.array([108, 28, 122, 42], np.float32),
-    )
-    assert moved.tolist() == [110, 30, 120, 40]
+    moved = shift_to_present((10, 10, 20, 20), (8, 8, 22, 22), (108, 28, 122, 42))
+    assert moved == (110, 30, 120, 40)
 
 
 def test_cut_box_of_the_same_class_confirms_and_says_nothing_about_the_place() -> None:
