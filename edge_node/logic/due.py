@@ -1,46 +1,111 @@
-"""Which tracks there may be something to ask about. Pure, on columns of the track table."""
+"""Which tracks there may be something to ask about, on columns of the track table.
+
+This runs on every frame, and mostly finds little: each step takes only the columns it needs, of the
+tracks that the steps before have left.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from edge_node.logic.reconsider import evidence_changed
-from edge_node.logic.rows import Mask, Positions, Rows, observed_boxes
+from edge_node.logic.rows import (
+    FORESEEN_DRAWN,
+    FORESEEN_NOT,
+    FORESEEN_UNKNOWN,
+    Mask,
+    Positions,
+    Rows,
+)
+from foundation.frames import Boxes
 
 _BORDER_PX = 2.0
 """A box that ends this near to the frame's border is taken as cut: boxes are a pixel or two off."""
+_INWARDS = np.array([1, 1, -1, -1], np.float32)
+_LOOKUPS_MAX = 8
+"""Tracks of one frame that are looked up in the lottery; the others have their turn later."""
 _NS_PER_S = 1_000_000_000
 
 
 def due_tracks(rows: Rows) -> Positions:
     """Tracks that nobody is asked about, without an answer that stands, and seen or offered."""
-    due = rows["confirmed"] & ~rows["pending"] & ~rows["from_cloud"]
     answered = rows["answered"]
-    due &= (rows["coasted"] == 0) | (rows["offered"] & ~answered)
-    if answered.any():
-        due &= ~answered | evidence_changed(rows)
-    return np.flatnonzero(due)
+    # Of masks, one that is greater than another holds where the other does not.
+    due = rows["confirmed"] > (rows["pending"] | rows["from_cloud"])
+    due &= (rows["coasted"] == 0) | (rows["offered"] > answered)
+    again = (due & answered).nonzero()[0]
+    if again.size:
+        due[again] = evidence_changed(rows, again)
+    at: Positions = due.nonzero()[0]
+    return at
 
 
-def touches_border(rows: Rows, frame_width: int, frame_height: int) -> Mask:
-    """Boxes (N,) that the frame's border cuts."""
-    boxes = observed_boxes(rows)
-    far_corner = (frame_width - _BORDER_PX, frame_height - _BORDER_PX)
-    cut = (boxes[:, :2] < _BORDER_PX) | (boxes[:, 2:] > far_corner)
-    return np.asarray(cut.any(axis=1), np.bool_)
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where tracks are in the present frame.
+
+    Attributes:
+        boxes: (N, 4) as seen, or as expected where they were not seen.
+        cut: (N,) which are not seen whole: not at all, or cut by the frame's border.
+        leaving: (N,) which are cut, or carried out of the frame soon.
+    """
+
+    boxes: Boxes
+    cut: Mask
+    leaving: Mask
+
+    def of(self, at: Positions) -> Whereabouts:
+        """Of some of the tracks."""
+        return Whereabouts(self.boxes[at], self.cut[at], self.leaving[at])
 
 
-def about_to_leave(rows: Rows, frames: int, frame_width: int, frame_height: int) -> Mask:
-    """Tracks (N,) that their motion carries out of the frame within so many frames."""
-    motion = rows["velocity"] * np.float32(frames)
-    low = rows["box"][:, :2] + motion
-    high = rows["box"][:, 2:] + motion
-    out = (low < 0) | (high > np.array([frame_width, frame_height], np.float32))
-    return np.asarray(out.any(axis=1), np.bool_)
+def whereabouts(
+    rows: Rows, at: Positions, leaving_frames: int, frame_size: tuple[int, int]
+) -> Whereabouts:
+    """Where the tracks at these positions are.
+
+    Args:
+        rows: The track table.
+        at: Positions (N,) in it.
+        leaving_frames: One that its motion carries out within so many frames is about to leave.
+        frame_size: Width and height in source pixels.
+    """
+    width, height = frame_size
+    box, unseen = rows["box"][at], rows["coasted"][at] > 0
+    boxes = np.where(unseen[:, None], box, rows["seen_box"][at])
+    border = np.array([_BORDER_PX, _BORDER_PX, _BORDER_PX - width, _BORDER_PX - height], np.float32)
+    cut = unseen | (boxes * _INWARDS < border).any(axis=1)
+    motion = rows["velocity"][at] * np.float32(leaving_frames)
+    then = (box.reshape(-1, 2, 2) + motion[:, None]).reshape(-1, 4)
+    end = np.array([0, 0, -width, -height], np.float32)
+    leaving = cut | (then * _INWARDS < end).any(axis=1)
+    return Whereabouts(boxes, cut, leaving)
 
 
-def cooling_down(rows: Rows, cooldown_s: float, now_ns: int) -> Mask:
+def cooling_down(rows: Rows, at: Positions, cooldown_s: float, now_ns: int) -> Mask:
     """Tracks (N,) asked about a short while ago; a clock that stepped back ends the while."""
-    passed_ns = now_ns - rows["asked_at_ns"]
-    recent = (passed_ns >= 0) & (passed_ns < cooldown_s * _NS_PER_S)
-    return np.asarray((rows["asked_at_ns"] > 0) & recent, np.bool_)
+    asked_at_ns = rows["asked_at_ns"][at]
+    since_ns = max(0, now_ns - round(cooldown_s * _NS_PER_S))
+    return np.asarray((asked_at_ns > since_ns) & (asked_at_ns <= now_ns), np.bool_)
+
+
+def drawn_tracks(rows: Rows, at: Positions, among: Mask, foresees: Callable[[int], bool]) -> Mask:
+    """Tracks (N,) that the audit will draw if nobody asks; each is looked up, and marked, once.
+
+    Args:
+        rows: The track table; `foreseen` is marked.
+        at: Positions (N,) in it.
+        among: (N,) which of them count.
+        foresees: Whether the track with this id will be drawn.
+    """
+    foreseen = rows["foreseen"][at]
+    unknown = at[among & (foreseen == FORESEEN_UNKNOWN)]
+    for position in unknown[:_LOOKUPS_MAX].tolist():
+        drawn = foresees(int(rows["track_id"][position]))
+        rows["foreseen"][position] = FORESEEN_DRAWN if drawn else FORESEEN_NOT
+    if unknown.size:
+        foreseen = rows["foreseen"][at]
+    return np.asarray(among & (foreseen == FORESEEN_DRAWN), np.bool_)

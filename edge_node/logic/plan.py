@@ -80,6 +80,8 @@ class Planner:
         self._unusable: Mask | None = None
         self._size_ratio = np.ones(len(model.levels), np.float32)
         self._sizes_heard = np.zeros(len(model.levels), np.int64)
+        fixed, million = model.image_bytes([0, 1 << 20], 1.0).T
+        self._bytes_per_px: Floats = ((million - fixed) / np.float32(1 << 20))[:, None]
 
     def use(self, usable: Mask) -> None:
         """Takes which levels (L,) may be chosen from now on; at least one."""
@@ -175,29 +177,30 @@ class Planner:
         prices: Prices,
     ) -> Integers:
         """Regions of anchors whose gain pays for the pixels in them, what is shared left aside."""
-        at = np.flatnonzero(anchors)
+        at = anchors.nonzero()[0]
         own = self._regions(boxes[at], frame_size)
         if at.size == 0 or (self._model.frame_share > 0 and self._model.crop_share == 0):
             return own
         sides = own[:, 2:] - own[:, :2]
-        bytes_ = self._model.image_bytes(np.append(sides[:, 0] * sides[:, 1], 0), 1.0)
-        cost = bytes_[:, :-1] - bytes_[:, -1:]
-        net = self._model.crop_share * gains[:, at] - prices.per_byte * cost
+        cost = np.float32(prices.per_byte) * self._bytes_per_px * (sides[:, 0] * sides[:, 1])
+        net = np.float32(self._model.crop_share) * gains[:, at] - cost
         if self._unusable is not None:
             net[self._unusable] = -np.inf
         best = net.max(axis=0)
-        order = np.argsort(-best, kind="stable")
-        kept: Integers = own[order[best[order] > 0][: self._crop.per_frame_max]]
+        paying = (best > 0).nonzero()[0]
+        order = paying[(-best[paying]).argsort(kind="stable")]
+        kept: Integers = own[order[: self._crop.per_frame_max]]
         return kept
 
     def _regions(self, boxes: Boxes, frame_size: tuple[int, int]) -> Integers:
         """Square regions (N, 4) around boxes, shifted into the frame: `crop_region`, in bulk."""
-        size = np.array(frame_size, np.float64)
-        low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
-        side = np.round(self._crop.margin * (high - low).max(axis=1))
+        corners = boxes.astype(np.float64)
+        low, high = corners[:, :2], corners[:, 2:]
+        side = (self._crop.margin * (high - low).max(axis=1)).round()
         side = np.maximum(side, self._crop.side_min_px)[:, None]
-        sides = np.minimum(side, size)
-        start = np.clip(np.round((low + high - sides) / 2), 0, size - sides)
+        sides = np.minimum(side, np.array(frame_size, np.float64))
+        start = ((low + high - sides) / 2).round()
+        start = np.minimum(np.maximum(start, 0), frame_size - sides)
         return np.concatenate([start, start + sides], axis=1).astype(np.int64)
 
     def _merge(self, regions: Integers, texture: float) -> Integers:

@@ -21,29 +21,15 @@ import numpy as np
 from edge_node.config import PolicySettings
 from edge_node.logic.aim import OUTBIDS, Aim
 from edge_node.logic.budget import NS_PER_S
-from edge_node.logic.due import (
-    about_to_leave,
-    cooling_down,
-    due_tracks,
-    touches_border,
-)
+from edge_node.logic.due import Whereabouts, cooling_down, drawn_tracks, due_tracks, whereabouts
 from edge_node.logic.moments import BETTER, Moment, Moments, moment_of, sharpness_of
 from edge_node.logic.plan import FREE, Ask, Planner, Prices
-from edge_node.logic.rows import (
-    FORESEEN_DRAWN,
-    FORESEEN_NOT,
-    FORESEEN_UNKNOWN,
-    Floats,
-    Mask,
-    Positions,
-    Rows,
-    observed_boxes,
-)
+from edge_node.logic.rows import FORESEEN_NOT, Floats, Mask, Positions, Rows
 from edge_node.logic.spending import Reservation
 from edge_node.logic.worth import Worth
 from edge_node.values import REFUSALS, Reason, Suppression
 from foundation.escalations import Region
-from foundation.frames import Pixels, Scores
+from foundation.frames import Boxes, Pixels, Scores
 from foundation.gains import GainModel, texture_of
 from foundation.geometry import box_areas
 
@@ -51,11 +37,8 @@ _LOOKS_MAX = 2
 """Tracks of one frame whose sharpness is measured."""
 _OFFER_AGAIN_S = 0.1
 """What was refused is offered again after this: prices and buckets move no faster."""
-_LOOKUPS_MAX = 8
-"""Tracks of one frame that are looked up in the lottery; the others have their turn later."""
 _STALE = 0.7
 """A track whose present moment is worse than this share of its best is asked about with that."""
-
 
 _REFUSED = np.array([cause in REFUSALS for cause in Suppression], np.bool_)
 
@@ -120,7 +103,7 @@ class _Offers:
     Attributes:
         rows: The track table.
         at: Positions (N,) in it.
-        leaving: (N,) which are about to leave.
+        places: Where they are.
         riders: (N,) which may lie in a crop of the present frame.
         now: (N,) which may be asked about with the present frame.
         of_moment: (N,) which may be asked about with what was held.
@@ -128,7 +111,7 @@ class _Offers:
 
     rows: Rows
     at: Positions
-    leaving: Mask
+    places: Whereabouts
     riders: Mask
     now: Mask
     of_moment: Mask
@@ -183,40 +166,58 @@ class Policy:
             view: The frame.
             scores: (N,) calibrated scores of the tracks, as far as they are trusted in this frame.
         """
-        settings = self._settings
         self.suppressed.clear()
         at = due_tracks(rows)
         if at.size == 0:
             return []
-        part = rows[at]
-        cut = touches_border(part, *view.size) | (part["coasted"] > 0)
-        age = view.sequence - part["first_sequence"] + 1
-        leaving = cut | about_to_leave(part, settings.leaving_frames, *view.size)
-        ready = (age >= settings.min_track_frames) | leaving
-        wanted = self._wanted(part)
-        cooling = cooling_down(part, settings.cooldown_s, view.now_ns)
-        self._note(rows, at[ready & ~wanted], self._aim.unwanted)
-        self._note(rows, at[ready & wanted & cooling], Suppression.COOLDOWN)
-        looked_at = wanted | self._may_be_drawn(rows, at, ~wanted)
-        if not self._offers_again(view.now_ns):
-            looked_at &= leaving | ~_REFUSED[part["suppression"]]
-        hopeful = np.flatnonzero(looked_at)
+        again, wanted = self._offers_again(view.now_ns), self._wanted(rows, at)
+        said = rows["suppression"][at]
+        # Most are as sure as they were, which has been noted, and will not be drawn.
+        settled = (said == self._aim.unwanted) & (rows["foreseen"][at] == FORESEEN_NOT)
+        stirs = (wanted | ~settled).nonzero()[0]
+        if stirs.size == 0:
+            return []
+        at, wanted, refused = at[stirs], wanted[stirs], _REFUSED[said[stirs]]
+        places = whereabouts(rows, at, self._settings.leaving_frames, view.size)
+        seen_since = view.sequence + 1 - self._settings.min_track_frames
+        open_ = (rows["first_sequence"][at] <= seen_since) | places.leaving
+        self._note(rows, at[open_ & ~wanted], self._aim.unwanted)
+        open_ &= wanted
+        cooling = cooling_down(rows, at, self._settings.cooldown_s, view.now_ns)
+        self._note(rows, at[open_ & cooling], Suppression.COOLDOWN)
+        looked_at = wanted | drawn_tracks(rows, at, ~wanted, self._foresees)
+        if not again:
+            looked_at &= places.leaving | ~refused
+        hopeful = looked_at.nonzero()[0]
         if hopeful.size == 0:
             return []
-        at, part, cut, wanted = at[hopeful], part[hopeful], cut[hopeful], wanted[hopeful]
-        open_ = wanted & (ready & ~cooling)[hopeful]
-        gains = self._model.gains_of(scores[at], np.sqrt(box_areas(observed_boxes(part))))
-        # What is offered for the first time is asked about now, or held from the next frame on.
-        known = part["offered"] | ~open_ | (part["held_merit"] > 0)
-        merit = self._hold(rows, at, view, ~cut & known, gains.max(axis=0))
+        wanted, open_ = wanted[hopeful], (open_ & ~cooling)[hopeful]
+        return self._offer(rows, at[hopeful], places.of(hopeful), wanted, open_, view, scores)
+
+    def _offer(
+        self,
+        rows: Rows,
+        at: Positions,
+        places: Whereabouts,
+        wanted: Mask,
+        open_: Mask,
+        view: View,
+        scores: Scores,
+    ) -> list[Decision]:
+        """Holds the best moments of tracks, and asks about those that may be asked about."""
+        gains = self._model.gains_of(scores[at], np.sqrt(box_areas(places.boxes)))
         held = rows["held_merit"][at]
-        stale = (held > 0) & (cut | (merit < _STALE * held))
-        self._note(rows, at[open_ & cut & ~stale], Suppression.CUT_BY_FRAME)
-        leaves = leaving[hopeful]
-        offered = _Offers(rows, at, leaves, wanted & ~cut, open_ & ~cut & ~stale, open_ & stale)
+        # What is offered for the first time is asked about now, or held from the next frame on.
+        known = rows["offered"][at] | ~open_ | (held > 0)
+        merit = self._hold(rows, at, view, places.boxes, ~places.cut & known, gains.max(axis=0))
+        held = rows["held_merit"][at]
+        stale = (held > 0) & (places.cut | (merit < _STALE * held))
+        self._note(rows, at[open_ & places.cut & ~stale], Suppression.CUT_BY_FRAME)
+        whole = ~places.cut
+        offered = _Offers(rows, at, places, wanted & whole, open_ & whole & ~stale, open_ & stale)
         if not (offered.now | offered.of_moment).any():
             return []
-        values = np.maximum(gains * self._worth.of(part, *view.size), self._aim.least)
+        values = np.maximum(gains * self._worth.of(rows, at, *view.size), self._aim.least)
         prices = self._aim.prices(view.now_ns)
         self._learn(offered, values, view, prices)
         return list(self._spend(offered, gains, values, view, prices))
@@ -226,7 +227,8 @@ class Policy:
         self.suppressed.clear()
         due = rows["confirmed"] & (rows["suppression"] != Suppression.NO_ESCALATOR)
         if due.any():
-            self._note(rows, np.flatnonzero(due & self._in_band(rows)), Suppression.NO_ESCALATOR)
+            at = due.nonzero()[0]
+            self._note(rows, at[self._in_band(rows, at)], Suppression.NO_ESCALATOR)
 
     def settle(self, reservation: Reservation, size_bytes: float) -> None:
         """Learns the size on the wire of what was reserved; 0 when it is never sent."""
@@ -264,65 +266,55 @@ class Policy:
             self._offered_at_ns = now_ns
         return not waits
 
-    def _in_band(self, rows: Rows) -> Mask:
-        label = rows["edge_label"]
-        in_band: Mask = (rows["best_score"] >= self._low[label]) & (
-            rows["score"] < self._high[label]
-        )
+    def _in_band(self, rows: Rows, at: Positions) -> Mask:
+        label = rows["edge_label"][at]
+        in_band: Mask = rows["best_score"][at] >= self._low[label]
+        in_band &= rows["score"][at] < self._high[label]
         return in_band
 
-    def _wanted(self, rows: Rows) -> Mask:
+    def _wanted(self, rows: Rows, at: Positions) -> Mask:
         """Which tracks (N,) the aim wants to ask about, by their band and the edge's doubt."""
-        stands = rows["best_score"] >= self._report[rows["edge_label"]]
-        doubts = np.where(stands, 1 - rows["score"], rows["score"])
-        return self._aim.wants(self._in_band(rows), doubts)
+        score = rows["score"][at]
+        stands = rows["best_score"][at] >= self._report[rows["edge_label"][at]]
+        return self._aim.wants(self._in_band(rows, at), np.where(stands, 1 - score, score))
 
-    def _may_be_drawn(self, rows: Rows, at: Positions, among: Mask) -> Mask:
-        """Tracks (N,) that the audit will draw if nobody asks; each is looked up once."""
-        unknown = at[among & (rows["foreseen"][at] == FORESEEN_UNKNOWN)]
-        for position in unknown[:_LOOKUPS_MAX].tolist():
-            drawn = self._foresees(int(rows["track_id"][position]))
-            rows["foreseen"][position] = FORESEEN_DRAWN if drawn else FORESEEN_NOT
-        return np.asarray(among & (rows["foreseen"][at] == FORESEEN_DRAWN), np.bool_)
-
-    def _hold(self, rows: Rows, at: Positions, view: View, whole: Mask, value: Floats) -> Floats:
+    def _hold(
+        self, rows: Rows, at: Positions, view: View, boxes: Boxes, whole: Mask, value: Floats
+    ) -> Floats:
         """Holds what is a better moment than before; returns the merit (N,) of the present one.
 
         Sharpness costs time, so it is measured of a few tracks: the most valuable, and of the
         others each in its turn. What was not measured is taken for as good as it was.
         """
-        part = rows[at]
-        boxes = observed_boxes(part)
         merit = np.full(len(at), np.inf, np.float32)
         may_hold = whole & (value > 0)
         if self.moments.full:
-            known = part["held_merit"] > 0
+            known = rows["held_merit"][at] > 0
             self.moments.refused += int(np.count_nonzero(may_hold & ~known))
             may_hold &= known
         hopeful = may_hold.nonzero()[0]
         if hopeful.size > _LOOKS_MAX:
-            hopeful = hopeful[np.argsort(-value[hopeful], kind="stable")]
-            turn = view.sequence % (hopeful.size - 1)
-            hopeful = np.array([hopeful[0], np.roll(hopeful[1:], -turn)[0]])
-        for position in hopeful.tolist():
-            box = boxes[position]
+            hopeful = hopeful[(-value[hopeful]).argsort(kind="stable")]
+            hopeful = hopeful[[0, 1 + view.sequence % (hopeful.size - 1)]]
+        for number, position in zip(hopeful.tolist(), at[hopeful].tolist(), strict=True):
+            box = boxes[number]
             size = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
-            now = float(value[position]) * size * math.sqrt(sharpness_of(view.pixels, box))
-            merit[position] = now
-            if now > BETTER * part["held_merit"][position]:
+            now = float(value[number]) * size * math.sqrt(sharpness_of(view.pixels, box))
+            merit[number] = now
+            if now > BETTER * rows["held_merit"][position]:
                 region = self.planner.region_of(box, view.size)
                 when = (view.sequence, view.captured_at_ns)
-                if self.moments.hold(moment_of(part, position, view.pixels, region, when, now)):
-                    rows["held_merit"][at[position]] = now
+                if self.moments.hold(moment_of(rows, position, view.pixels, region, when, now)):
+                    rows["held_merit"][position] = now
         return merit
 
     def _learn(self, offers: _Offers, values: Floats, view: View, prices: Prices) -> None:
         """Lets the aim hear of each track once, when it may first be asked about."""
         rows, at = offers.rows, offers.at
-        fresh = np.flatnonzero((offers.now | offers.of_moment) & ~rows["offered"][at])
+        fresh = ((offers.now | offers.of_moment) & ~rows["offered"][at]).nonzero()[0]
         if fresh.size == 0:
             return
-        boxes = observed_boxes(rows[at[fresh]])
+        boxes = offers.places.boxes[fresh]
         self._aim.learn(
             *self.planner.quote(boxes, values[:, fresh], view.size, prices), view.now_ns
         )
@@ -333,7 +325,7 @@ class Policy:
     ) -> Iterator[Decision]:
         """Plans and pays: what the present frame shows, then what was held of an earlier one."""
         rows, at, riders = offers.rows, offers.at, offers.riders
-        boxes = observed_boxes(rows[at])
+        boxes, leaving = offers.places.boxes, offers.places.leaving
         refused = np.ones(len(at), np.bool_)
         worth = np.where(riders, values, 0)
         asks = self.planner.plan(boxes, worth, offers.now, view.size, prices, view.texture)
@@ -346,9 +338,9 @@ class Policy:
             members = np.concatenate([anchors[:1], others])
             refused[anchors] = False
             gain = float(gains[ask.level, members].sum())
-            reason = Reason.LEAVING if offers.leaving[members[0]] else Reason.UNCERTAIN
+            reason = Reason.LEAVING if leaving[members[0]] else Reason.UNCERTAIN
             yield from self._pay(rows, (at[members], at[anchors]), ask, gain, reason, view)
-        for position in np.flatnonzero(offers.of_moment & ~rows["pending"][at]).tolist():
+        for position in (offers.of_moment & ~rows["pending"][at]).nonzero()[0].tolist():
             moment = self.moments.of(int(rows["track_id"][at[position]]))
             if moment is None:
                 continue
@@ -389,6 +381,8 @@ class Policy:
 
     def _note(self, rows: Rows, at: Positions, cause: Suppression) -> None:
         """Counts the tracks at these positions for which this cause is new."""
+        if at.size == 0:
+            return
         changed = at[rows["suppression"][at] != cause]
         if changed.size:
             rows["suppression"][changed] = cause

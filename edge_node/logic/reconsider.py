@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_node.logic.rows import NO_LABEL, Floats, Mask, Rows, cloud_stands
+from edge_node.logic.rows import NO_LABEL, Floats, Mask, Positions, Rows, cloud_stands
 
 WINDOW_DETECTIONS = 12
 """Detections over which the edge must hold against the cloud: not a flicker, half a second."""
@@ -46,17 +46,22 @@ def overrule(rows: Rows) -> int:
     return int(np.count_nonzero(against))
 
 
-def evidence_changed(rows: Rows) -> Mask:
-    """Answered tracks (N,) about which it is worth asking again.
+def evidence_changed(rows: Rows, at: Positions) -> Mask:
+    """At which positions (N,) there are answered tracks about which it is worth asking again.
 
     Nothing stands of the cloud's answer, and the edge's score is clearly higher or its box has
     doubled since the frame that the cloud saw.
     """
-    area = (rows["box"][:, 2] - rows["box"][:, 0]) * (rows["box"][:, 3] - rows["box"][:, 1])
-    grown = area >= LARGER_AREA * np.maximum(rows["asked_area"], np.float32(1))
-    clearer = rows["score"] >= _clearly_above(rows["asked_score"])
-    nothing = rows["refuted"] | rows["overruled"] | (rows["cloud_label"] == NO_LABEL)
-    return np.asarray(rows["answered"] & nothing & (clearer | grown), np.bool_)
+    nothing = rows["refuted"][at] | rows["overruled"][at] | (rows["cloud_label"][at] == NO_LABEL)
+    changed: Mask = rows["answered"][at] & nothing
+    open_ = changed.nonzero()[0]
+    if open_.size:
+        at = at[open_]
+        left, top, right, bottom = rows["box"][at].T
+        area = (right - left) * (bottom - top)
+        grown = area >= LARGER_AREA * np.maximum(rows["asked_area"][at], np.float32(1))
+        changed[open_] = grown | (rows["score"][at] >= _clearly_above(rows["asked_score"][at]))
+    return changed
 
 
 def _clearly_above(scores: Floats) -> Floats:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_node.config import PolicySettings
-from edge_node.logic.rows import Floats, Rows
+from edge_node.logic.rows import Floats, Positions, Rows
 
 Array = npt.NDArray[np.float64]
 
@@ -36,6 +36,7 @@ class Latency:
         self._prior = np.zeros(len(_EDGES_S) + 1)
         self._prior[int(np.searchsorted(_EDGES_S, _PRIOR_S))] = 1.0
         self._missing = 0.0
+        self._shares = self._prior
         self._middles: Array = np.concatenate(
             [_EDGES_S[:1] / 2, np.sqrt(_EDGES_S[1:] * _EDGES_S[:-1]), _EDGES_S[-1:]]
         )
@@ -49,19 +50,17 @@ class Latency:
             self._missing += 1
         else:
             self._counts[int(np.searchsorted(_EDGES_S, latency_s))] += 1
+        counts = self._counts + self._prior
+        self._shares = np.asarray(counts / (counts.sum() + self._missing))
 
     def within(self, seconds: float) -> float:
         """The probability that a verdict comes within this time."""
-        return float(self._shares()[self._middles <= seconds].sum())
+        return float(self._shares[self._middles <= seconds].sum())
 
     def time_left(self, seconds: Array) -> Array:
         """Expected seconds (N,) that remain after the verdict of what is in view for so long."""
         left = np.maximum(np.asarray(seconds)[:, None] - self._middles, 0)
-        return np.asarray(left @ self._shares())
-
-    def _shares(self) -> Array:
-        counts = self._counts + self._prior
-        return np.asarray(counts / (counts.sum() + self._missing))
+        return np.asarray(left @ self._shares)
 
 
 class Worth:
@@ -86,28 +85,31 @@ class Worth:
                 self._frame_s += _FRAME_MEMORY * (step_s - self._frame_s)
         self._captured_at_ns, self._sequence = captured_at_ns, sequence
 
-    def of(self, rows: Rows, frame_width: int, frame_height: int) -> Floats:
+    def of(self, rows: Rows, at: Positions, frame_width: int, frame_height: int) -> Floats:
         """By what the gain of each track (N,) is multiplied.
 
         Args:
-            rows: Tracks seen in the present frame.
+            rows: The track table.
+            at: Positions (N,) in it.
             frame_width: Source pixels per row.
             frame_height: Source rows.
         """
         settings = self._settings
         usable = self.latency.within(settings.expiry_s)
         share = settings.live_share
-        worth = np.full(len(rows), (1 - share) * usable)
+        worth = np.full(len(at), (1 - share) * usable)
         if share > 0:
-            left_s = self._time_in_view(rows, frame_width, frame_height)
+            left_s = self._time_in_view(rows, at, frame_width, frame_height)
             worth += share * self.latency.time_left(left_s) / settings.live_horizon_s
-        return np.asarray(worth * self._class_costs[rows["edge_label"]], np.float32)
+        return np.asarray(worth * self._class_costs[rows["edge_label"][at]], np.float32)
 
-    def _time_in_view(self, rows: Rows, frame_width: int, frame_height: int) -> Array:
+    def _time_in_view(
+        self, rows: Rows, at: Positions, frame_width: int, frame_height: int
+    ) -> Array:
         """Seconds (N,) until each track's centre leaves the frame, at most the horizon."""
-        box = rows["box"].astype(np.float64)
+        box = rows["box"][at].astype(np.float64)
         centre = (box[:, :2] + box[:, 2:]) / 2
-        velocity = rows["velocity"].astype(np.float64)
+        velocity = rows["velocity"][at].astype(np.float64)
         size = np.array([frame_width, frame_height], np.float64)
         room = np.where(velocity > 0, size - centre, centre)
         frames = np.maximum(room, 0) / np.maximum(np.abs(velocity), 1e-3)

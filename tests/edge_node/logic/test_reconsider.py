@@ -97,7 +97,7 @@ def test_refuted_track_is_worth_asking_again_once_the_evidence_changed(
 ) -> None:
     """A much higher score, or a box of twice the sides; and it stays refuted meanwhile."""
     rows = rows_of({**REFUTED, **differs})
-    assert evidence_changed(rows).tolist() == [changed]
+    assert evidence_changed(rows, np.arange(len(rows))).tolist() == [changed]
     assert Reporting(REPORT).stands(rows).tolist() == [False]
 
 
@@ -105,7 +105,7 @@ def test_what_stands_is_not_asked_about_again() -> None:
     """A confirmed track may grow and be as sure as it likes; an overruled one is open again."""
     stands = {**RECLASSIFIED, "score": 0.95}
     rows = rows_of(stands, {**stands, "overruled": True})
-    assert evidence_changed(rows).tolist() == [False, True]
+    assert evidence_changed(rows, np.arange(len(rows))).tolist() == [False, True]
 
 
 @given(

@@ -36,7 +36,7 @@ def test_gain_is_multiplied_by_what_the_class_costs() -> None:
     """Per track, by the edge's own class."""
     rows = rows_of({"edge_label": 0}, {"edge_label": 1}, {"edge_label": 2})
     costs = np.array([1.0, 5.0, 0.0], np.float32)
-    values = Worth(PolicySettings(), costs).of(rows, WIDTH, HEIGHT)
+    values = Worth(PolicySettings(), costs).of(rows, np.arange(len(rows)), WIDTH, HEIGHT)
     assert values == pytest.approx(values[0] * costs)
 
 
@@ -50,7 +50,9 @@ def test_what_stays_longer_in_view_is_worth_more() -> None:
         {"box": (1260, 400, 1272, 412), "velocity": (10, 0)},
     )
     made = worth(0.5, live_share=0.5, live_horizon_s=5.0)
-    still, edge, crossing, leaving, gone = made.of(rows, WIDTH, HEIGHT).tolist()
+    still, edge, crossing, leaving, gone = made.of(
+        rows, np.arange(len(rows)), WIDTH, HEIGHT
+    ).tolist()
     assert still == edge
     assert still > crossing > leaving > gone
     assert still == pytest.approx(0.5 + 0.5 * 4.5 / 5.0, abs=0.03)
@@ -62,9 +64,13 @@ def test_what_stays_longer_in_view_is_worth_more() -> None:
 def test_verdict_that_comes_too_late_is_worth_nothing_to_the_live_result() -> None:
     """And what comes after the expiry is worth next to nothing at all."""
     rows = rows_of({"velocity": (0, 0)})
-    slow = worth(3.0, live_share=0.3, live_horizon_s=2.0).of(rows, WIDTH, HEIGHT)
+    slow = worth(3.0, live_share=0.3, live_horizon_s=2.0).of(
+        rows, np.arange(len(rows)), WIDTH, HEIGHT
+    )
     assert slow[0] == pytest.approx(0.7, abs=0.02)
-    late = worth(8.0, live_share=0.3, live_horizon_s=2.0).of(rows, WIDTH, HEIGHT)
+    late = worth(8.0, live_share=0.3, live_horizon_s=2.0).of(
+        rows, np.arange(len(rows)), WIDTH, HEIGHT
+    )
     assert late[0] < 0.03
 
 
@@ -107,7 +113,7 @@ def test_clock_that_jumps_says_nothing_about_the_camera(jumps: list[int]) -> Non
         now_ns += jump
         sequence += 1
         made.note_frame(sequence, now_ns)
-    value = made.of(rows, WIDTH, HEIGHT)[0]
+    value = made.of(rows, np.arange(len(rows)), WIDTH, HEIGHT)[0]
     assert np.isfinite(value)
     assert 0 < value <= 1
 
@@ -118,4 +124,6 @@ def test_dropped_frames_are_not_taken_for_a_slow_camera() -> None:
     steady, sparse = worth(0.5), worth(0.5)
     for number in range(300, 600, 5):
         sparse.note_frame(number, NOW_NS + number * FRAME_NS)
-    assert sparse.of(rows, WIDTH, HEIGHT) == pytest.approx(steady.of(rows, WIDTH, HEIGHT))
+    assert sparse.of(rows, np.arange(len(rows)), WIDTH, HEIGHT) == pytest.approx(
+        steady.of(rows, np.arange(len(rows)), WIDTH, HEIGHT)
+    )
