@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -125,6 +125,12 @@ class CountingSink:
             if self._left == 0:
                 self.done.set()
 
+    def publish_end(
+        self, records: Sequence[JsonRecord | Mapping[str, Any]], published: Callable[[], None]
+    ) -> None:
+        """Passes them on."""
+        self._writer.publish_end(records, published)
+
 
 class EncodingSink:
     """Encodes escalations in the encoder's thread and answers none: what they cost the edge."""
@@ -138,6 +144,9 @@ class EncodingSink:
         """Takes a candidate."""
         if not self._encoder.offer(candidate):
             self._end(candidate.question.id)
+
+    def note_published(self, ending: Ending) -> None:
+        """Nothing is kept."""
 
     def deliver(self, candidate: Candidate, escalation: Escalation) -> None:
         """Ends what was encoded."""

@@ -12,6 +12,7 @@ import gc
 import logging
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 
 import cv2
@@ -20,10 +21,11 @@ from prometheus_client import CollectorRegistry
 from edge_node.adapters.encoder import CropEncoder
 from edge_node.adapters.model import BundleModel
 from edge_node.adapters.node_budget import NodeBudget
-from edge_node.adapters.results import ResultWriter
+from edge_node.adapters.results import ResultWriter, read_ends
 from edge_node.adapters.rules import open_rules
 from edge_node.adapters.sources.registry import make_source
-from edge_node.adapters.spool import MemorySpool
+from edge_node.adapters.spool.cipher import Cipher
+from edge_node.adapters.spool.keeper import SpoolKeeper
 from edge_node.adapters.uplink import GrpcUplink
 from edge_node.config import EdgeSettings
 from edge_node.metrics import EdgeMetrics
@@ -78,12 +80,16 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
             )
             open_node = partial(NodeBudget, count=metrics.count_node_event)
             rules = stack.enter_context(open_rules(settings, model.bundle, model.limits, open_node))
-            # After these: what cannot start must not empty the results of the run before.
+            # Before the results, so that it outlives them: it notes what they have written.
+            spool = _open_spool(settings, stack, metrics, clock)
+            endings = read_ends(settings.results.path) if spool is not None else {}
             writer = ResultWriter(
                 settings.results, metrics.results_dropped, metrics.stages["write"], clock
             )
             stack.enter_context(writer)
-            node = _Node(settings, model, rules, source, writer, metrics, clock)
+            node = _Node(settings, model, rules, _Outside(source, writer, spool), metrics, clock)
+            if spool is not None and node.escalations is not None:
+                spool.start(node.escalations, endings)
             await asyncio.to_thread(node.warm_up)
             ready.set("source", True)
             log.info("source %s is running, results go to %s", source.name, settings.results.path)
@@ -94,6 +100,25 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
             raise HardcaseError(node.capture.failure.message, remedy=node.capture.failure.remedy)
 
 
+def _open_spool(
+    settings: EdgeSettings, stack: ExitStack, metrics: EdgeMetrics, clock: Clock
+) -> SpoolKeeper | None:
+    """The durable spool, where there is a folder for it and somebody to ask."""
+    if not (settings.spool.folder and settings.escalator.address):
+        return None
+    cipher = Cipher.from_file(settings.spool.key_file)
+    return stack.enter_context(SpoolKeeper(settings.spool, cipher, metrics, clock))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What the node reads from, writes to and keeps escalations in, opened."""
+
+    source: FrameSource
+    writer: ResultWriter
+    spool: SpoolKeeper | None
+
+
 class _Node:
     """The parts of a running node, connected."""
 
@@ -102,8 +127,7 @@ class _Node:
         settings: EdgeSettings,
         model: BundleModel,
         rules: AskingRules,
-        source: FrameSource,
-        writer: ResultWriter,
+        outside: _Outside,
         metrics: EdgeMetrics,
         clock: Clock,
     ) -> None:
@@ -111,7 +135,7 @@ class _Node:
         self._model = model
         self._clock = clock
         self._inbox = LaneInbox()
-        self.capture = Capture(source, self._inbox, writer, metrics, clock)
+        self.capture = Capture(outside.source, self._inbox, outside.writer, metrics, clock)
         self._encoder = CropEncoder(
             settings.spool.encode_queue_max,
             site=settings.site,
@@ -120,22 +144,21 @@ class _Node:
             clock=clock,
             encode_seconds=metrics.stages["encode"],
         )
-        self._escalations: EscalationLane | None = None
+        self.escalations: EscalationLane | None = None
         self._uplink: GrpcUplink | None = None
         if settings.escalator.address:
-            self._escalations = EscalationLane(
-                settings.escalator,
+            self.escalations = EscalationLane(
+                settings,
                 self._encoder,
-                MemorySpool(settings.spool),
+                outside.spool,
                 self._inbox.post,
                 metrics,
                 clock,
-                withholds=settings.policy.rollout == "shadow",
             )
             encodings = frozenset(level.encoding for level in rules.gains.parsed_levels)
             self._uplink = GrpcUplink(settings.escalator, encodings, metrics, clock)
         self._lane = FrameLane(
-            settings, model, rules, self._inbox, writer, self._escalations, metrics, clock
+            settings, model, rules, self._inbox, outside.writer, self.escalations, metrics, clock
         )
 
     def warm_up(self) -> None:
@@ -159,8 +182,8 @@ class _Node:
             run_thread("frame-lane", self._lane.run, stop=self._inbox.close), name="frame-lane"
         )
         encoder = uplink = None
-        if self._escalations is not None and self._uplink is not None:
-            escalations = self._escalations
+        if self.escalations is not None and self._uplink is not None:
+            escalations = self.escalations
             escalations.start()
             encoder = group.create_task(
                 run_thread(
@@ -180,10 +203,10 @@ class _Node:
         self.capture.stop()
         await capture
         await asyncio.to_thread(self._lane.frames_done.wait, _FRAMES_DONE_S)
-        if self._escalations is not None and encoder is not None and uplink is not None:
+        if self.escalations is not None and encoder is not None and uplink is not None:
             self._encoder.close()
             await encoder
-            await self._escalations.drain(self._settings.drain_s)
+            await self.escalations.drain(self._settings.drain_s)
             uplink.cancel()
         self._inbox.close()
         await lane

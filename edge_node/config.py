@@ -15,6 +15,8 @@ from foundation.levels import Level
 from foundation.settings import Settings
 
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
+_HOUR = r"([01][0-9]|2[0-3]):[0-5][0-9]"
+TimeOfDay = Annotated[str, Field(pattern=rf"^{_HOUR}-({_HOUR}|24:00)$")]
 
 
 class SourceSettings(Settings):
@@ -245,9 +247,9 @@ class EscalatorSettings(Settings):
     """First pause before a new connection; it doubles, with jitter."""
     backoff_max_s: float = Field(default=10.0, gt=0.0, le=3600.0)
     """Longest pause before a new connection."""
-    keepalive_s: float = Field(default=10.0, ge=1.0, le=3600.0)
+    keepalive_s: float = Field(default=6.0, ge=1.0, le=3600.0)
     """A silent connection is probed this often."""
-    keepalive_timeout_s: float = Field(default=5.0, ge=0.5, le=300.0)
+    keepalive_timeout_s: float = Field(default=3.0, ge=0.5, le=300.0)
     """A probe unanswered for this long ends the connection."""
     in_flight_max: int = Field(default=16, ge=1, le=1024)
     """Escalations sent and not yet answered."""
@@ -256,21 +258,47 @@ class EscalatorSettings(Settings):
 
 
 class SpoolSettings(Settings):
-    """Where escalations wait for the uplink."""
+    """Where escalations wait for the uplink: fresh ones in memory, all of them on disk."""
 
-    escalations_max: int = Field(default=256, ge=1, le=1_000_000)
-    """Escalations held, waiting and in flight together."""
-    bytes_max: int = Field(default=8 << 20, ge=1024)
-    """Bytes of encoded crops held."""
+    folder: str = ""
+    """Folder of the durable spool, of this camera alone. Empty: escalations live in memory, for as
+    long as their verdict can correct the live result, and are lost with the process."""
+    key_file: str = ""
+    """File with the key that encrypts crops and opinions on disk: 64 hexadecimal digits, as
+    `openssl rand -hex 32` writes them. Empty: they are not encrypted."""
+    escalations_max: int = Field(default=100_000, ge=16, le=10_000_000)
+    """Escalations on disk, ended ones included; further ones displace the least valuable."""
+    bytes_max: int = Field(default=1 << 30, ge=1 << 20)
+    """Bytes of crops on disk, ended ones included; further ones displace the least valuable."""
+    age_max_s: float = Field(default=604_800.0, ge=60.0, le=31_536_000.0)
+    """After this an escalation on disk expires, and an ended one is forgotten."""
+    backlog_share: float = Field(default=0.1, ge=0.0, le=0.9)
+    """Share of policy.uplink_bytes_per_s and of its burst that escalations may take which are no
+    longer fresh; fresh ones have the rest. Without a folder fresh ones have all of it. What the
+    cameras of a machine share (policy.node) is for fresh ones."""
+    windows: tuple[TimeOfDay, ...] = ()
+    """Times of the local day in which the backlog is sent, such as 22:00-06:00; none: always."""
+    write_queue_max: int = Field(default=256, ge=1, le=65_536)
+    """Escalations waiting for a slow disk; further ones are sent while fresh and not kept."""
+    fresh_max: int = Field(default=256, ge=1, le=65_536)
+    """Fresh escalations in memory, waiting and in flight together."""
+    fresh_bytes_max: int = Field(default=8 << 20, ge=1024)
+    """Bytes of fresh crops in memory."""
     encode_queue_max: int = Field(default=32, ge=1, le=4096)
     """Crops waiting for the encoder."""
+
+    @model_validator(mode="after")
+    def _has_something_to_encrypt(self) -> Self:
+        if self.key_file and not self.folder:
+            raise ValueError("key_file encrypts a spool, and no folder is given for one")
+        return self
 
 
 class ResultSettings(Settings):
     """Where result lines go."""
 
     path: str = "-"
-    """A file, which is replaced, or - for standard output."""
+    """A file, which is continued, or - for standard output."""
     queue_max: int = Field(default=1024, ge=1, le=1_000_000)
     """Records waiting for a slow disk or pipe; further ones are dropped and counted."""
 

@@ -23,6 +23,7 @@ from edge_node.values import (
     LinkFailure,
     NodeEvent,
     Reason,
+    SpoolLoss,
     Suppression,
 )
 
@@ -344,11 +345,42 @@ class EdgeMetrics:
             "Verdicts of another model than the one that is expected; they count all the same.",
             registry=registry,
         )
-        self.spool_escalations = Gauge(
-            "edge_spool_escalations",
-            "Escalations held by the spool, waiting and in flight.",
+        self._register_spool(registry)
+
+    def _register_spool(self, registry: CollectorRegistry) -> None:
+        self.fresh_escalations = Gauge(
+            "edge_fresh_escalations",
+            "Escalations in memory whose verdict can still correct the live result.",
             registry=registry,
         )
-        self.spool_bytes = Gauge(
-            "edge_spool_bytes", "Bytes of crops held by the spool.", registry=registry
+        self.fresh_bytes = Gauge(
+            "edge_fresh_bytes", "Bytes of fresh crops in memory.", registry=registry
+        )
+        self.spool_waiting = Gauge(
+            "edge_spool_escalations",
+            "Escalations on disk that have not ended, fresh ones included.",
+            registry=registry,
+        )
+        self.spool_waiting_bytes = Gauge(
+            "edge_spool_bytes",
+            "Bytes on disk of escalations that have not ended.",
+            registry=registry,
+        )
+        self.escalations_deferred = Counter(
+            "edge_escalations_deferred",
+            "Escalations that were no longer fresh and went on to wait in the spool.",
+            registry=registry,
+        )
+        losses = Counter(
+            "edge_spool_losses",
+            "Escalations that are not kept on disk, by why; they end when they are not fresh.",
+            ["reason"],
+            registry=registry,
+        )
+        self.spool_losses = {loss: losses.labels(reason=loss.value) for loss in SpoolLoss}
+        self.spool_errors = Counter(
+            "edge_spool_errors", "Failures of the spool's disk or file.", registry=registry
+        )
+        self.spool_quarantines = Counter(
+            "edge_spool_quarantines", "Damaged spools that were moved aside.", registry=registry
         )

@@ -8,7 +8,7 @@ docstring says which thread calls and what must never block.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -17,7 +17,7 @@ from edge_node.config import SourceSettings
 from edge_node.logic.aim import Aim
 from edge_node.logic.novelty import NoveltyModel
 from edge_node.logic.reporting import Reporting
-from edge_node.values import Candidate
+from edge_node.values import Candidate, Ending, Kept
 from foundation.clock import Clock
 from foundation.escalations import Capabilities, Escalation, Verdict
 from foundation.frames import Detections, Pixels, Scores
@@ -107,6 +107,17 @@ class ResultSink(Protocol):
         """Takes one record, or drops and counts it for lack of room."""
         ...
 
+    def publish_end(
+        self, records: Sequence[JsonRecord | Mapping[str, Any]], published: Callable[[], None]
+    ) -> None:
+        """Takes the records of an ended escalation, together.
+
+        Args:
+            records: All of them.
+            published: Called from another thread once they are on disk.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreLimits:
@@ -171,6 +182,10 @@ class EscalationSink(Protocol):
         """Takes a candidate; it ends in exactly one `Ending`, even when there is no room."""
         ...
 
+    def note_published(self, ending: Ending) -> None:
+        """What an ending says is published. Called from the results thread."""
+        ...
+
 
 class CandidateEncoder(Protocol):
     """Where candidates are compressed. Called from the frame lane; never blocks."""
@@ -181,35 +196,55 @@ class CandidateEncoder(Protocol):
 
 
 class Spool(Protocol):
-    """Where escalations wait. Event loop only. An escalation is held until `discard`.
+    """Where escalations outlive the process. Called from any thread; never blocks.
 
-    The present implementation lives in memory; one that survives a restart goes behind this same
-    port, which is why sending (`take`) does not remove.
+    What is appended waits until it has ended. What is handed out, by `take` or `claim`, is not
+    handed out again before it is given back.
+
+    Attributes:
+        run_id: This run of the edge node, which the tracks of its questions belong to.
     """
 
-    def put(self, escalation: Escalation, value: float) -> list[str]:
-        """Holds an escalation; returns the ids of those evicted for lack of room, maybe its own."""
+    run_id: str
+
+    def append(self, kept: Kept) -> bool:
+        """Takes an escalation to be kept; the listener hears whether it is. False: no room."""
         ...
 
-    def take(self) -> Escalation | None:
-        """The next one to send, marked as in flight; None when none waits."""
+    def end(self, ending: Ending) -> None:
+        """Notes how one has ended, once that has been published."""
         ...
 
-    def give_back(self, escalation_id: str) -> None:
-        """Lets one in flight wait again: the stream broke, or the cloud shed it."""
+    def take(self) -> None:
+        """Asks for the most valuable that are no longer fresh; the listener gets them."""
         ...
 
-    def discard(self, escalation_id: str) -> None:
-        """Forgets one that has ended; unknown ids are ignored."""
+    def claim(self, escalation_id: str) -> None:
+        """Asks for one whose verdict has come after all; the listener gets it, if it waits."""
         ...
 
-    def __len__(self) -> int:
-        """Escalations held."""
+    def give_back(self, escalation_id: str, *, attempted: bool = False) -> None:
+        """Lets one that was handed out wait again; `attempted`: the stream broke over it."""
         ...
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of crops held."""
+
+class SpoolListener(Protocol):
+    """Who hears of the spool. Called from the spool's thread; never blocks."""
+
+    def note_kept(self, escalation_ids: Sequence[str], *, written: bool) -> None:
+        """What was appended is on disk, or cannot be kept."""
+        ...
+
+    def note_backlog(self, backlog: Sequence[Kept]) -> None:
+        """What `take` asked for; it may be nothing."""
+        ...
+
+    def note_claimed(self, escalation_id: str, kept: Kept | None) -> None:
+        """What `claim` asked for; None where it does not wait."""
+        ...
+
+    def note_gone(self, reason: str, ending: Ending) -> None:
+        """The spool has let go of one: it has ended, and that is on disk."""
         ...
 
 

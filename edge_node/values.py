@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from foundation.escalations import Encoding, LabelledBoxes, Region, Verdict
+from foundation.escalations import Encoding, Escalation, LabelledBoxes, Region, Verdict
 from foundation.frames import Boxes, Pixels
 from foundation.levels import Level
 
@@ -41,6 +41,21 @@ class Cause(enum.StrEnum):
     SPOOL_FULL = "spool_full"
     TOO_LARGE = "too_large"
     SHUTDOWN = "shutdown"
+    UNDELIVERABLE = "undeliverable"
+    """The stream broke each time that it was sent."""
+    DAMAGED = "damaged"
+    """What the spool held of it is not what was written."""
+    PURGED = "purged"
+    """An operator took it out of the spool."""
+
+
+class SpoolLoss(enum.StrEnum):
+    """Why an escalation is not in the durable spool; it is lost if the process ends while fresh."""
+
+    BUSY = "busy"
+    """The disk did not keep up with what was to be written."""
+    DISK = "disk"
+    """The disk is full, read-only or failing."""
 
 
 class NodeEvent(enum.StrEnum):
@@ -228,6 +243,25 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """An escalation as the spool keeps it: with everything that its verdict needs to be understood.
+
+    Attributes:
+        escalation: What is sent.
+        question: What the frame lane knew when it asked.
+        value: What an answer is worth.
+        run: Of which run of this edge node the question's tracks are.
+        attempts: How often the stream broke while it was on its way.
+    """
+
+    escalation: Escalation
+    question: Question
+    value: float
+    run: str
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """News for the frame lane: the encoded size of a crop, which settles the byte budget."""
 
@@ -245,6 +279,8 @@ class Ending:
         cause: Why, where the outcome does not say so.
         ended_at_ns: When; for an answer, when the verdict arrived.
         verdict: The answer, when there is one.
+        late: What had been asked, where the frame lane has let go of the question since.
+        other_run: The tracks of `late` are those of an earlier run.
     """
 
     escalation_id: str
@@ -252,6 +288,15 @@ class Ending:
     cause: Cause
     ended_at_ns: int
     verdict: Verdict | None = None
+    late: Question | None = None
+    other_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """News for the frame lane: no longer fresh, an escalation waits in the spool for its turn."""
+
+    escalation_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,4 +306,4 @@ class Accepted:
     encodings: frozenset[Encoding]
 
 
-News = Encoded | Ending | Accepted
+News = Encoded | Ending | Deferred | Accepted

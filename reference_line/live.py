@@ -72,7 +72,7 @@ def parse_sample(text: str, at_s: float) -> Sample:
                     escalations[one.labels["reason"], one.labels["outcome"]] = int(one.value)
                 case "edge_uplink_bytes_total":
                     uplink_bytes = int(one.value)
-                case "edge_spool_escalations":
+                case "edge_fresh_escalations":
                     waiting = int(one.value)
     return Sample(at_s, frames, escalations, waiting, uplink_bytes, verdicts)
 

@@ -187,7 +187,10 @@ def _frame(document: Mapping[str, Any]) -> FrameRecord:
     )
 
 
-def _correction(document: Mapping[str, Any]) -> CorrectionRecord:
+def _correction(document: Mapping[str, Any]) -> CorrectionRecord | None:
+    """A correction of a track of this run."""
+    if document["track_id"] is None or document.get("earlier_run"):
+        return None
     sequence = int(document["sequence"])
     return CorrectionRecord(
         int(document["track_id"]),
@@ -242,7 +245,7 @@ def _box(values: Iterable[Any]) -> Box:
     return (x1, y1, x2, y2)
 
 
-_READERS: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Record | None]] = {
     "frame": _frame,
     "correction": _correction,
     "track": _track,

@@ -10,7 +10,7 @@ comes after `latency_s`, always.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -180,6 +180,9 @@ class _Sink:
         outcome = EscalationOutcome.ANSWERED
         self._post(arrival_ns, Ending(question.id, outcome, Cause.NONE, arrival_ns, verdict))
 
+    def note_published(self, ending: Ending) -> None:
+        """Nothing is kept."""
+
     def _post(self, at_ns: int, news: News) -> None:
         # News of one instant are heard in the order in which they came to be.
         heapq.heappush(self._news, (at_ns, self._posted, news))
@@ -204,6 +207,14 @@ class _Records:
             self.lines.append(record)
         elif self._keep_frames:
             self.lines.append(record.to_json())
+
+    def publish_end(
+        self, records: Sequence[JsonRecord | Mapping[str, Any]], published: Callable[[], None]
+    ) -> None:
+        """Keeps them."""
+        for record in records:
+            self.publish(record)
+        published()
 
 
 class RecordedLane:

@@ -73,7 +73,7 @@ def open_rules(
             be opened.
         IntegrityError: the bundle's policy is not what it should be.
     """
-    policy = settings.policy
+    policy = _policy_of_fresh(settings)
     gains = gain_model_of(bundle, settings.crop)
     for label in sorted(set(policy.class_cost) - set(bundle.labels)):
         raise ConfigError(
@@ -158,6 +158,19 @@ def _open_budget(
     check_limits("policy.node", policy.node, smallest)
     with open_node(Path(policy.node.folder), _limits(policy.node), own) as shared:
         yield shared
+
+
+def _policy_of_fresh(settings: EdgeSettings) -> PolicySettings:
+    """The policy with the bytes that are left to it where a backlog has its share of them."""
+    if not settings.spool.folder:
+        return settings.policy
+    left = 1 - settings.spool.backlog_share
+    return settings.policy.model_copy(
+        update={
+            "uplink_bytes_per_s": settings.policy.uplink_bytes_per_s * left,
+            "uplink_bytes_burst": settings.policy.uplink_bytes_burst * left,
+        }
+    )
 
 
 def _limits(settings: PolicySettings | NodeBudgetSettings) -> Limits:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from edge_node.logic.amend import Amender, Reading, note_of
 from edge_node.logic.fuse import Finding, gain_of, judge
 from edge_node.logic.memory import Memories
 from edge_node.logic.policy import Decision
-from edge_node.logic.records import PENDING, Correction, Record, track_to_json
+from edge_node.logic.records import DEFERRED, PENDING, Correction, Record, track_to_json
 from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import Positions, Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
@@ -137,27 +137,83 @@ class Reconciler:
         """
         question = self._questions.pop(ending.escalation_id, None)
         if question is None:
-            return Fusion()
-        verdict = ending.verdict
+            return Fusion() if ending.late is None else self._end_late(ending.late, ending)
         places = self._memories.positions([subject.track_id for subject in question.subjects])
-        fusion = Fusion(question=question)
-        if verdict is not None and isinstance(verdict.outcome, Answer):
-            self._cloud_digest = self._cloud_digest or verdict.cloud_bundle_digest
-            other = verdict.cloud_bundle_digest != self._cloud_digest
-            detections = verdict.outcome.detections
-            judged = judge(
-                question, detections, self._settings, scene_moves=self._tracker.scene_moves
-            )
-            reading = Reading(question, detections, judged, places)
-            fusion = Fusion(
-                ignored=judged.ignored,
-                question=question,
-                findings=judged.findings,
-                other_model=other,
-            )
+        reading, fusion = self._read(question, places, ending)
+        if reading is not None:
             fusion.corrections.extend(self._amender.correct_subjects(reading))
             fusion.corrections.extend(self._amender.join_additions(reading))
-        fusion.revised.extend(self._settle(question, places, ending, fusion.corrections))
+        self._mark(question, places, ending)
+        corrected = {correction.track_id for correction in fusion.corrections}
+        outcome, cause = ending.outcome.value, ending.cause.value
+        fusion.revised.extend(self._let_go(question, places, (outcome, cause), corrected))
+        return fusion
+
+    def defer(self, escalation_id: str) -> list[Record]:
+        """Lets go of a question that waits in the spool: its ending brings it along.
+
+        Tracks that live on stay as they are, so that they are not asked about again.
+
+        Returns:
+            Records of tracks that had ended and waited for it, anew.
+        """
+        question = self._questions.pop(escalation_id, None)
+        if question is None:
+            return []
+        places = self._memories.positions([subject.track_id for subject in question.subjects])
+        return list(self._let_go(question, places, (DEFERRED, ""), set()))
+
+    def _read(
+        self, question: Question, places: Positions, ending: Ending
+    ) -> tuple[Reading | None, Fusion]:
+        """What an ending says, if it is an answer, and what is known of it before it is applied."""
+        verdict = ending.verdict
+        if verdict is None or not isinstance(verdict.outcome, Answer):
+            return None, Fusion(question=question)
+        self._cloud_digest = self._cloud_digest or verdict.cloud_bundle_digest
+        detections = verdict.outcome.detections
+        judged = judge(question, detections, self._settings, scene_moves=self._tracker.scene_moves)
+        fusion = Fusion(
+            ignored=judged.ignored,
+            question=question,
+            findings=judged.findings,
+            other_model=verdict.cloud_bundle_digest != self._cloud_digest,
+        )
+        return Reading(question, detections, judged, places), fusion
+
+    def _end_late(self, question: Question, ending: Ending) -> Fusion:
+        """Ends a question that was deferred, in this run or an earlier one.
+
+        Tracks of this run that are still alive are corrected. Of the others, and of objects that
+        were no tracks, it is recorded what the answer says: where they are now nobody knows.
+        """
+        ids = [subject.track_id for subject in question.subjects]
+        places = self._memories.positions(ids)
+        if ending.other_run:
+            places[:] = -1
+        reading, fusion = self._read(question, places, ending)
+        if reading is not None:
+            alive: list[Finding] = []
+            gone: list[Finding] = []
+            for finding in reading.judged.findings:
+                lives = finding.subject >= 0 and places[finding.subject] >= 0
+                (alive if lives else gone).append(finding)
+            living = replace(reading, judged=replace(reading.judged, findings=alive))
+            fusion.corrections.extend(self._amender.correct_subjects(living))
+            for finding in gone:
+                subject = question.subjects[finding.subject] if finding.subject >= 0 else None
+                fusion.corrections.append(
+                    Correction(
+                        finding.effect,
+                        None if subject is None else subject.track_id,
+                        question,
+                        subject,
+                        reading.opinion(finding),
+                        None,
+                        earlier_run=ending.other_run,
+                    )
+                )
+        self._mark(question, places, ending)
         return fusion
 
     def _subjects(self, decision: Decision) -> tuple[Subject, ...]:
@@ -188,28 +244,32 @@ class Reconciler:
             for order, (track_id, box, label, score) in enumerate(columns)
         )
 
-    def _settle(
-        self,
-        question: Question,
-        at: Positions,
-        ending: Ending,
-        corrections: Sequence[Correction],
-    ) -> Iterator[Record]:
-        """Lets go of the tracks; of ended ones that were asked about or corrected, the record."""
-        subjects = question.subjects
-        asked = at[[subject.asked for subject in subjects]]
+    def _mark(self, question: Question, at: Positions, ending: Ending) -> None:
+        """Marks the tracks that were asked about, as far as they are alive."""
+        asked = at[[subject.asked for subject in question.subjects]]
         asked = asked[asked >= 0]
         self._tracker.rows["pending"][asked] = False
         self._tracker.rows["answered"][asked] |= ending.outcome is EscalationOutcome.ANSWERED
         if ending.outcome is EscalationOutcome.WITHHELD:
             self._withhold(at)
-        corrected = {correction.track_id for correction in corrections}
-        for subject, place in zip(subjects, at.tolist(), strict=True):
+
+    def _let_go(
+        self, question: Question, at: Positions, how: tuple[str, str], corrected: set[int | None]
+    ) -> Iterator[Record]:
+        """Lets go of the tracks; of ended ones that were asked about or corrected, the record.
+
+        Args:
+            question: Whose tracks.
+            at: Where they are in the table; -1 for those not alive.
+            how: Outcome and cause, for the records.
+            corrected: Tracks about which something was said.
+        """
+        for subject, place in zip(question.subjects, at.tolist(), strict=True):
             memory = self._memories.of(subject.track_id)
             memory.open_questions -= 1
             note = memory.note
             if subject.asked and note is not None and note["id"] == question.id:
-                note.update(outcome=ending.outcome.value, cause=ending.cause.value)
+                note.update(outcome=how[0], cause=how[1])
             if place < 0 and memory.ended is not None:
                 if subject.asked:
                     memory.ended["pending"] = False

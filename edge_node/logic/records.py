@@ -14,11 +14,12 @@ import numpy as np
 
 from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import NO_LABEL, Rows, cloud_stands, labels_of
-from edge_node.values import Effect, FrameOutcome, Question, Subject
+from edge_node.values import Effect, Ending, FrameOutcome, Question, Subject
 from foundation.frames import Boxes
 
 SCHEMA = 1
 PENDING = "pending"
+DEFERRED = "deferred"
 
 Record = dict[str, Any]
 
@@ -113,19 +114,21 @@ class Correction:
 
     Attributes:
         effect: What changed.
-        track_id: Which track.
+        track_id: Which track; None for an object that has none, because the answer came too late.
         question: What had been asked.
         edge: The track as the edge saw it at capture; None for an added object.
         cloud: The cloud's opinion at capture; None where it found nothing.
         present_box: Where the object is now; None after its track's end.
+        earlier_run: The track is one of an earlier run of the edge node.
     """
 
     effect: Effect
-    track_id: int
+    track_id: int | None
     question: Question
     edge: Subject | None
     cloud: Record | None
     present_box: Boxes | None
+    earlier_run: bool = False
 
     def to_json(self, camera: str, arrived_at_ns: int) -> Record:
         """The record as the JSON object of docs/results.md."""
@@ -149,7 +152,26 @@ class Correction:
             "cloud": self.cloud,
             "present_box": None if present is None else box_to_json(present),
             "track_ended": present is None,
+            "earlier_run": self.earlier_run,
         }
+
+
+def ending_to_json(ending: Ending, camera: str, question: Question | None) -> Record:
+    """The record that closes an escalation; written after all others about it."""
+    return {
+        "type": "escalation",
+        "schema": SCHEMA,
+        "camera": camera,
+        "escalation_id": ending.escalation_id,
+        "outcome": ending.outcome.value,
+        "cause": ending.cause.value,
+        "ended_at_ns": ending.ended_at_ns,
+        "reason": None if question is None else question.reason,
+        "sequence": None if question is None else question.sequence,
+        "captured_at_ns": None if question is None else question.captured_at_ns,
+        "late": ending.late is not None,
+        "earlier_run": ending.other_run,
+    }
 
 
 def track_to_json(

@@ -172,6 +172,10 @@ class Asking:
         usable = np.array([level.encoding in news.encodings for level in self._levels], np.bool_)
         self._policy.planner.use(usable)
 
+    def hear_deferred(self) -> None:
+        """No answer came while one was of use to the live result."""
+        self._worth.latency.learn(None)
+
     def hear_end(self, ending: Ending, fusion: Fusion) -> None:
         """An escalation has ended: its latency, its gain, its audit."""
         reservation = self._payments.pop(ending.escalation_id, None)
@@ -180,9 +184,10 @@ class Asking:
         answered = ending.outcome is EscalationOutcome.ANSWERED
         self._auditing.end(ending.escalation_id, fusion.findings if answered else None)
         if answered and fusion.question is not None:
+            self._metrics.realized_gain.inc(fusion.gain)
+        if answered and fusion.question is not None and ending.late is None:
             left_s = elapsed_s(ending.ended_at_ns, fusion.question.expires_at_ns)
             self._worth.latency.learn(max(0.0, self._settings.policy.expiry_s - left_s))
-            self._metrics.realized_gain.inc(fusion.gain)
         elif ending.outcome in (EscalationOutcome.EXPIRED, EscalationOutcome.SHED):
             self._worth.latency.learn(None)
 

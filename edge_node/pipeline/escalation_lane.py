@@ -1,94 +1,90 @@
 """The escalation lane: from a candidate to its one ending, without ever touching a frame.
 
 Candidates come from the frame lane's thread, are encoded in the encoder's thread, and from there on
-live on the event loop: spooled, sent, answered or given up. Invariant: every candidate that was
-offered ends exactly once, as answered, shed, expired, failed or evicted; the ending is counted here
-and posted to the frame lane.
+live on the event loop. Each is sent while its verdict can still correct the live result, and is
+kept by the spool meanwhile. What is no longer fresh is deferred: it waits in the spool, in this run
+or a later one, and is sent as backlog. Invariant: every candidate that was offered ends exactly
+once; the ending is counted here and posted to the frame lane, and noted in the spool once what it
+says is published.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from edge_node.config import EscalatorSettings
+from edge_node.config import EdgeSettings
+from edge_node.logic.fate import Fate, fate_of
+from edge_node.logic.fresh import FreshEscalations
 from edge_node.metrics import EdgeMetrics
+from edge_node.pipeline.backlog import Backlog
+from edge_node.pipeline.in_hand import Entry, InHand, Keeping
 from edge_node.ports import CandidateEncoder, Spool, Uplink
 from edge_node.values import (
     Accepted,
     Candidate,
     Cause,
+    Deferred,
     Encoded,
     Ending,
     EscalationOutcome,
     IgnoredVerdict,
+    Kept,
     News,
 )
 from foundation.clock import Clock, after_s, elapsed_s
-from foundation.escalations import (
-    Answer,
-    Capabilities,
-    Escalation,
-    Expired,
-    Rejection,
-    Shed,
-    Verdict,
-)
+from foundation.escalations import Answer, Capabilities, Escalation, Rejection, Shed, Verdict
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(slots=True)
-class _Open:
-    """An escalation on the event loop that has not ended."""
-
-    reason: str
-    captured_at_ns: int
-    expires_at_ns: int
-    expiry: asyncio.TimerHandle
-    in_flight: bool = False
-    retry: asyncio.TimerHandle | None = None
+_BACKLOG_EXPIRY_S = 30.0
+"""What an escalator is given for one of the backlog, whose live result nobody waits for."""
+_PAUSE_S = 1.0
+"""Before more of the backlog is sent to an escalator that had no time for one."""
+_ATTEMPTS_MAX = 20
+_UNEXPECTED_MAX = 256
+_KEEP_S = 2.0
 
 
 class EscalationLane:
-    """Implements `ports.EscalationSink` for the frame lane, `ports.UplinkFeed` for the uplink."""
+    """Implements `ports.EscalationSink`, `ports.UplinkFeed` and `ports.SpoolListener`."""
 
     def __init__(
         self,
-        settings: EscalatorSettings,
+        settings: EdgeSettings,
         encoder: CandidateEncoder,
-        spool: Spool,
+        spool: Spool | None,
         post: Callable[[News], None],
         metrics: EdgeMetrics,
         clock: Clock,
-        *,
-        withholds: bool = False,
     ) -> None:
         """Takes what it works with.
 
         Args:
-            settings: Of the way to the escalator.
+            settings: Of the edge node. In shadow crops are encoded, counted and not sent.
             encoder: Compresses crops.
-            spool: Holds escalations.
+            spool: Keeps escalations on disk; None: they end when they are no longer fresh.
             post: Brings news to the frame lane; may be called from any thread.
             metrics: Counts endings.
             clock: The only source of time.
-            withholds: In shadow: crops are encoded, counted and not sent.
         """
-        self._withholds = withholds
-        self._settings = settings
+        self._withholds = settings.policy.rollout == "shadow"
+        self._in_flight_max = settings.escalator.in_flight_max
         self._encoder = encoder
         self._spool = spool
+        self._backlog = None if spool is None else Backlog(settings, spool, clock)
         self._post = post
         self._metrics = metrics
         self._clock = clock
+        self._run_id = "" if spool is None else spool.run_id
+        self._hand = InHand(FreshEscalations(settings.spool), metrics, clock)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._open: dict[str, _Open] = {}
-        self._in_flight = 0
+        self._unpublished: set[str] = set()
+        self._unexpected: dict[str, Verdict] = {}
         self._connected = False
-        self._changed = asyncio.Event()
 
     # --- frame lane's thread ---
 
@@ -97,11 +93,22 @@ class EscalationLane:
         if not self._encoder.offer(candidate):
             question = candidate.question
             self._finish(
-                question.id,
                 question.reason,
-                EscalationOutcome.EVICTED,
-                Cause.ENCODE_QUEUE_FULL,
+                Ending(
+                    question.id,
+                    EscalationOutcome.EVICTED,
+                    Cause.ENCODE_QUEUE_FULL,
+                    self._clock.now_ns(),
+                ),
             )
+
+    # --- results thread ---
+
+    def note_published(self, ending: Ending) -> None:
+        """What an ending says is on disk, so the spool may note that it has ended."""
+        if self._spool is not None:
+            self._spool.end(ending)
+            self._unpublished.discard(ending.escalation_id)
 
     # --- encoder's thread ---
 
@@ -109,12 +116,34 @@ class EscalationLane:
         """Takes what the encoder made of a candidate."""
         self._post(Encoded(escalation.id, len(escalation.image)))
         if self._withholds:
-            outcome = EscalationOutcome.WITHHELD
-            self._finish(escalation.id, escalation.reason, outcome, Cause.NONE)
+            self._finish(
+                escalation.reason,
+                Ending(escalation.id, EscalationOutcome.WITHHELD, Cause.NONE, self._clock.now_ns()),
+            )
             return
-        if self._loop is None:
-            raise RuntimeError("the escalation lane takes crops only while it runs")
-        self._loop.call_soon_threadsafe(self._admit, escalation, candidate.value)
+        keeping = Keeping.NO
+        if self._spool is not None:
+            kept = Kept(escalation, candidate.question, candidate.value, self._run_id)
+            keeping = Keeping.WRITING if self._spool.append(kept) else Keeping.NO
+        self._call(self._admit, escalation, candidate.value, keeping)
+
+    # --- spool's thread ---
+
+    def note_kept(self, escalation_ids: Sequence[str], *, written: bool) -> None:
+        """What was appended is on disk, or cannot be kept."""
+        self._call(self._hear_kept, escalation_ids, Keeping.YES if written else Keeping.NO)
+
+    def note_backlog(self, backlog: Sequence[Kept]) -> None:
+        """What the backlog asked for."""
+        self._call(self._hear_backlog, backlog)
+
+    def note_claimed(self, escalation_id: str, kept: Kept | None) -> None:
+        """Whether the spool has what an unexpected verdict is about."""
+        self._call(self._hear_claimed, escalation_id, kept)
+
+    def note_gone(self, reason: str, ending: Ending) -> None:
+        """The spool has let go of one."""
+        self._call(self._hear_gone, reason, ending)
 
     # --- event loop ---
 
@@ -128,32 +157,38 @@ class EscalationLane:
         self._loop = asyncio.get_running_loop()
 
     async def drain(self, drain_s: float) -> None:
-        """Waits for verdicts on the way, then ends what is left. The encoder has been closed."""
+        """Waits for verdicts on the way; the rest stays in the spool, or ends where there is none.
+
+        The encoder has been closed.
+        """
         deadline_ns = after_s(self._clock.now_ns(), drain_s)
         await asyncio.sleep(0)  # what the encoder delivered last is admitted first
-        while self._open and self._connected:
-            left_s = elapsed_s(self._clock.now_ns(), deadline_ns)
-            if left_s <= 0:
-                break
-            self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), left_s)
-            except TimeoutError:
-                break
-        for escalation_id in list(self._open):
-            self._end(escalation_id, EscalationOutcome.FAILED, Cause.SHUTDOWN)
+        hand = self._hand
+        await hand.wait_until(deadline_ns, lambda: not (self._connected and len(hand)))
+        # The spool answers within a write, or its disk hangs and nothing can be promised.
+        keep_by_ns = after_s(self._clock.now_ns(), _KEEP_S)
+        await hand.wait_until(
+            keep_by_ns, lambda: all(one.keeping is not Keeping.WRITING for _, one in hand.items())
+        )
+        for escalation_id, entry in hand.items():
+            if entry.keeping is Keeping.YES:
+                self._defer(escalation_id)
+            else:
+                self._end(escalation_id, EscalationOutcome.FAILED, Cause.SHUTDOWN)
 
     async def next_escalation(self) -> Escalation:
-        """Waits until there is something to send and room in flight."""
+        """Waits until there is something to send and room in flight; fresh before backlog."""
         while True:
-            if self._in_flight < self._settings.in_flight_max:
-                escalation = self._spool.take()
+            now_ns, wait_s = self._clock.now_ns(), None
+            if self._hand.in_flight < self._in_flight_max:
+                escalation = self._hand.fresh.take()
+                if escalation is None and self._backlog is not None:
+                    escalation = self._take_backlog(self._backlog, now_ns)
+                    wait_s = self._backlog.wait_s(now_ns)
                 if escalation is not None:
-                    self._open[escalation.id].in_flight = True
-                    self._in_flight += 1
+                    self._hand.launch(escalation.id)
                     return escalation
-            self._changed.clear()
-            await self._changed.wait()
+            await self._hand.wait_for_change(wait_s)
 
     def note_sent(self, size_bytes: int) -> None:
         """Counts the bytes of an escalation that was handed to the stream."""
@@ -161,26 +196,28 @@ class EscalationLane:
 
     def receive(self, verdict: Verdict) -> None:
         """Takes a verdict; one for an escalation that has ended changes nothing."""
-        entry = self._open.get(verdict.escalation_id)
+        id_, outcome = verdict.escalation_id, verdict.outcome
+        entry = self._hand.get(id_)
         if entry is None:
-            self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
+            self._receive_unexpected(verdict)
             return
-        match verdict.outcome:
-            case Answer():
-                now_ns = self._clock.now_ns()
-                self._metrics.verdict_latency.observe(elapsed_s(entry.captured_at_ns, now_ns))
-                self._end(verdict.escalation_id, EscalationOutcome.ANSWERED, verdict=verdict)
-            case Shed(retry_after_s):
-                self._shed(verdict.escalation_id, entry, retry_after_s)
-            case Rejection(reason, message):
-                log.warning("escalation rejected (%s): %s", reason, message)
-                self._end(verdict.escalation_id, EscalationOutcome.FAILED, Cause.REJECTED)
-            case Expired():
-                self._end(verdict.escalation_id, EscalationOutcome.EXPIRED)
+        fate = fate_of(outcome)
+        if isinstance(outcome, Rejection):
+            log.warning("escalation rejected (%s): %s", outcome.reason, outcome.message)
+        if isinstance(outcome, Shed):
+            self._shed(id_, entry, outcome.retry_after_s)
+        elif fate is Fate.AGAIN:
+            self._give_up(id_, EscalationOutcome.EXPIRED)
+        else:
+            if fate is Fate.ANSWERED:
+                late_s = elapsed_s(entry.captured_at_ns, self._clock.now_ns())
+                self._metrics.verdict_latency.observe(late_s)
+            ending, cause = fate.ending
+            self._end(id_, ending, cause, verdict if fate is Fate.ANSWERED else None)
 
     def refuse(self, escalation_id: str) -> None:
         """Ends an escalation that is larger than this escalator takes."""
-        self._end(escalation_id, EscalationOutcome.FAILED, Cause.TOO_LARGE)
+        self._end(escalation_id, *Fate.TOO_LARGE.ending)
 
     def set_capabilities(self, capabilities: Capabilities) -> None:
         """Tells the frame lane what the escalator that has been reached takes."""
@@ -191,46 +228,136 @@ class EscalationLane:
         self._connected = connected
         self._metrics.uplink_connected.set(connected)
         if not connected:
-            for escalation_id, entry in self._open.items():
-                if entry.in_flight:
-                    entry.in_flight = False
-                    self._in_flight -= 1
-                    self._spool.give_back(escalation_id)
-        self._changed.set()
+            for escalation_id, entry in self._hand.items():
+                if not entry.in_flight:
+                    continue
+                self._hand.land(entry)
+                if entry.kept is None:
+                    self._hand.fresh.give_back(escalation_id)
+                elif entry.kept.attempts + 1 >= _ATTEMPTS_MAX:
+                    self._end(escalation_id, EscalationOutcome.FAILED, Cause.UNDELIVERABLE)
+                else:
+                    self._defer(escalation_id, attempted=True)
+        self._hand.note_change()
 
-    def _admit(self, escalation: Escalation, value: float) -> None:
-        loop = asyncio.get_running_loop()
-        left_s = max(0.0, elapsed_s(self._clock.now_ns(), escalation.expires_at_ns))
-        self._open[escalation.id] = _Open(
-            reason=escalation.reason,
-            captured_at_ns=escalation.captured_at_ns,
-            expires_at_ns=escalation.expires_at_ns,
-            expiry=loop.call_later(left_s, self._end, escalation.id, EscalationOutcome.EXPIRED),
-        )
-        for evicted in self._spool.put(escalation, value):
-            self._end(evicted, EscalationOutcome.EVICTED, Cause.SPOOL_FULL)
-        self._note_change()
+    # --- fresh ones ---
 
-    def _shed(self, escalation_id: str, entry: _Open, retry_after_s: float) -> None:
+    def _admit(self, escalation: Escalation, value: float, keeping: Keeping) -> None:
+        self._hand.admit(escalation, keeping, self._give_up)
+        for evicted in self._hand.fresh.put(escalation, value):
+            self._give_up(evicted, EscalationOutcome.EVICTED)
+        self._hand.note_change()
+
+    def _shed(self, escalation_id: str, entry: Entry, retry_after_s: float) -> None:
         """Asks again later where the cloud's pause leaves time for it."""
+        if entry.kept is not None and self._backlog is not None:
+            self._backlog.pause(retry_after_s)
         retry_at_ns = after_s(self._clock.now_ns(), retry_after_s)
-        if retry_at_ns >= entry.expires_at_ns:
-            self._end(escalation_id, EscalationOutcome.SHED)
+        if entry.kept is not None or retry_at_ns >= entry.expires_at_ns:
+            self._give_up(escalation_id, EscalationOutcome.SHED)
             return
-        if entry.in_flight:
-            entry.in_flight = False
-            self._in_flight -= 1
+        self._hand.land(entry)
         if entry.retry is None:
             loop = asyncio.get_running_loop()
             entry.retry = loop.call_later(retry_after_s, self._retry, escalation_id)
-        self._changed.set()
+        self._hand.note_change()
 
     def _retry(self, escalation_id: str) -> None:
-        entry = self._open.get(escalation_id)
+        entry = self._hand.get(escalation_id)
         if entry is not None:
             entry.retry = None
-            self._spool.give_back(escalation_id)
-            self._changed.set()
+            self._hand.fresh.give_back(escalation_id)
+            self._hand.note_change()
+
+    def _give_up(self, escalation_id: str, outcome: EscalationOutcome) -> None:
+        """It is no longer wanted here: it waits in the spool, or ends like this if it cannot."""
+        entry = self._hand.get(escalation_id)
+        if entry is None:
+            return
+        if entry.keeping is Keeping.YES:
+            if entry.kept is not None and self._backlog is not None:
+                self._backlog.pause(_PAUSE_S)
+            self._defer(escalation_id)
+        elif entry.keeping is Keeping.WRITING:
+            entry.stale = outcome
+            self._hand.land(entry)
+            self._hand.fresh.discard(escalation_id)
+            self._hand.note_change()
+        else:
+            cause = Cause.SPOOL_FULL if outcome is EscalationOutcome.EVICTED else Cause.NONE
+            self._end(escalation_id, outcome, cause)
+
+    # --- the spool and the backlog ---
+
+    def _defer(self, escalation_id: str, *, attempted: bool = False) -> None:
+        """Leaves it to the spool."""
+        entry = self._close(escalation_id)
+        if entry is None or self._spool is None:
+            return
+        self._spool.give_back(escalation_id, attempted=attempted)
+        if entry.kept is None:
+            self._metrics.escalations_deferred.inc()
+            self._post(Deferred(escalation_id))
+
+    def _take_backlog(self, backlog: Backlog, now_ns: int) -> Escalation | None:
+        kept = backlog.next(now_ns)
+        if kept is None:
+            return None
+        expires_at_ns = after_s(now_ns, _BACKLOG_EXPIRY_S)
+        escalation = replace(kept.escalation, expires_at_ns=expires_at_ns)
+        self._hand.admit(escalation, Keeping.YES, self._give_up, kept)
+        return escalation
+
+    def _hear_kept(self, escalation_ids: Sequence[str], keeping: Keeping) -> None:
+        for escalation_id in escalation_ids:
+            entry = self._hand.get(escalation_id)
+            if entry is None:
+                continue  # it has ended already
+            entry.keeping = keeping
+            if entry.stale is not None:
+                self._give_up(escalation_id, entry.stale)
+        self._hand.note_change()
+
+    def _hear_backlog(self, backlog: Sequence[Kept]) -> None:
+        if self._backlog is None:
+            return
+        # What has ended here but is not yet noted, or is still open here, stays handed out.
+        busy = self._unpublished.union(self._hand.ids)
+        self._backlog.note([kept for kept in backlog if kept.escalation.id not in busy])
+        self._hand.note_change()
+
+    def _receive_unexpected(self, verdict: Verdict) -> None:
+        """An answer about one that was given up: the spool may still have it."""
+        id_, spool = verdict.escalation_id, self._spool
+        useful = isinstance(verdict.outcome, Answer) and id_ not in self._unpublished
+        if spool is not None and useful and len(self._unexpected) < _UNEXPECTED_MAX:
+            self._unexpected[id_] = verdict
+            spool.claim(id_)
+            return
+        self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
+
+    def _hear_claimed(self, escalation_id: str, kept: Kept | None) -> None:
+        verdict = self._unexpected.pop(escalation_id, None)
+        if kept is None or verdict is None or escalation_id in self._unpublished:
+            self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
+            return
+        self._close(escalation_id)
+        self._finish(
+            kept.escalation.reason,
+            self._late(
+                kept, Ending(escalation_id, *Fate.ANSWERED.ending, self._clock.now_ns(), verdict)
+            ),
+        )
+
+    def _hear_gone(self, reason: str, ending: Ending) -> None:
+        self._close(ending.escalation_id)
+        self._finish(reason, ending)
+
+    def _late(self, kept: Kept, ending: Ending) -> Ending:
+        other = kept.run != self._run_id
+        return replace(ending, late=kept.question, other_run=other)
+
+    # --- endings ---
 
     def _end(
         self,
@@ -239,34 +366,33 @@ class EscalationLane:
         cause: Cause = Cause.NONE,
         verdict: Verdict | None = None,
     ) -> None:
-        entry = self._open.pop(escalation_id, None)
+        entry = self._close(escalation_id)
         if entry is None:
             return
-        entry.expiry.cancel()
-        if entry.retry is not None:
-            entry.retry.cancel()
-        if entry.in_flight:
-            self._in_flight -= 1
-        self._spool.discard(escalation_id)
-        self._note_change()
-        self._finish(escalation_id, entry.reason, outcome, cause, verdict)
+        ending = Ending(escalation_id, outcome, cause, self._clock.now_ns(), verdict)
+        if entry.kept is not None:
+            ending = self._late(entry.kept, ending)
+        self._finish(entry.reason, ending)
 
-    def _note_change(self) -> None:
-        self._metrics.spool_escalations.set(len(self._spool))
-        self._metrics.spool_bytes.set(self._spool.size_bytes)
-        self._changed.set()
+    def _close(self, escalation_id: str) -> Entry | None:
+        """Takes it out of hand."""
+        if self._backlog is not None:
+            self._backlog.release(escalation_id)
+        return self._hand.close(escalation_id)
 
     # --- any thread ---
 
-    def _finish(
-        self,
-        escalation_id: str,
-        reason: str,
-        outcome: EscalationOutcome,
-        cause: Cause,
-        verdict: Verdict | None = None,
-    ) -> None:
-        self._metrics.escalations[reason, outcome].inc()
-        if cause is not Cause.NONE:
-            self._metrics.escalation_failures[cause].inc()
-        self._post(Ending(escalation_id, outcome, cause, self._clock.now_ns(), verdict))
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        if self._loop is None:
+            raise RuntimeError("the escalation lane takes crops only while it runs")
+        # After the loop nobody listens: what was not noted is found in the spool by the next run.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _finish(self, reason: str, ending: Ending) -> None:
+        self._metrics.escalations[reason, ending.outcome].inc()
+        if ending.cause is not Cause.NONE:
+            self._metrics.escalation_failures[ending.cause].inc()
+        if self._spool is not None:
+            self._unpublished.add(ending.escalation_id)
+        self._post(ending)

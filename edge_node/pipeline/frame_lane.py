@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,14 +18,22 @@ from edge_node.logic.deadline import DeadlineGate
 from edge_node.logic.policy import View
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reconsider import overrule
-from edge_node.logic.records import FrameRecord, Record
+from edge_node.logic.records import FrameRecord, Record, ending_to_json
 from edge_node.logic.rows import Rows
 from edge_node.logic.track import Tracker
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.asking import Asking
 from edge_node.pipeline.inbox import Arrival, LaneInbox, Work
 from edge_node.ports import AskingRules, EdgeModel, EscalationSink, ResultSink
-from edge_node.values import Accepted, Encoded, Ending, FrameOutcome, IgnoredVerdict, News
+from edge_node.values import (
+    Accepted,
+    Deferred,
+    Encoded,
+    Ending,
+    FrameOutcome,
+    IgnoredVerdict,
+    News,
+)
 from foundation.clock import Clock, elapsed_s
 from foundation.errors import RejectedError
 from foundation.frames import Pixels
@@ -71,6 +80,7 @@ class FrameLane:
             self._reporting,
             cloud_digest=rules.gains.cloud_bundle,
         )
+        self._escalations = escalations
         self._asking = Asking(settings, rules, self._reconciler, escalations, metrics, clock)
         self._scores = np.zeros(0, np.float32)
         self._gate = DeadlineGate(
@@ -206,6 +216,10 @@ class FrameLane:
             self._asking.hear_size(news)
         elif isinstance(news, Accepted):
             self._asking.hear_accepted(news)
+        elif isinstance(news, Deferred):
+            self._asking.hear_deferred()
+            for record in self._reconciler.defer(news.escalation_id):
+                self._send(record)
         else:
             self._end(news)
 
@@ -219,11 +233,18 @@ class FrameLane:
             self._warn_of_model(ending.verdict.cloud_bundle_digest)
         for part, count in fusion.ignored.items():
             self._metrics.verdict_parts_ignored[part].inc(count)
+        camera = self._settings.camera
+        records = [one.to_json(camera, ending.ended_at_ns) for one in fusion.corrections]
         for correction in fusion.corrections:
             self._metrics.verdicts[correction.effect].inc()
-            self._send(correction.to_json(self._settings.camera, ending.ended_at_ns))
-        for record in fusion.revised:
-            self._send(record)
+        closing = ending_to_json(ending, camera, fusion.question)
+        self._results.publish_end(
+            [*records, *fusion.revised, closing], partial(self._note_published, ending)
+        )
+
+    def _note_published(self, ending: Ending) -> None:
+        if self._escalations is not None:
+            self._escalations.note_published(ending)
 
     def _warn_of_model(self, digest: str) -> None:
         """Says once per model that another one answers than the one that is expected."""

@@ -14,7 +14,7 @@ from edge_node.config import PolicySettings
 from edge_node.logic.novelty import NoveltyModel
 from edge_node.logic.spending import Ledger, Limits
 from edge_node.ports import AskingRules, Capture, JsonRecord, ScoreLimits
-from edge_node.values import Candidate
+from edge_node.values import Candidate, Ending
 from foundation.clock import Clock
 from foundation.errors import HardcaseError, RejectedError, RejectReason
 from foundation.frames import Detections, Pixels
@@ -141,6 +141,14 @@ class RecordList:
         """Appends it."""
         self.records.append(dict(record) if isinstance(record, Mapping) else record.to_json())
 
+    def publish_end(
+        self, records: Sequence[JsonRecord | Mapping[str, Any]], published: Callable[[], None]
+    ) -> None:
+        """Appends them; they are published at once."""
+        for record in records:
+            self.publish(record)
+        published()
+
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         """The records of one type, in order."""
         return [record for record in self.records if record["type"] == kind]
@@ -151,10 +159,15 @@ class CandidateList:
 
     def __init__(self) -> None:
         self.candidates: list[Candidate] = []
+        self.published: list[Ending] = []
 
     def offer(self, candidate: Candidate) -> None:
         """Appends it."""
         self.candidates.append(candidate)
+
+    def note_published(self, ending: Ending) -> None:
+        """Keeps what has been published."""
+        self.published.append(ending)
 
 
 def one_square(x: float, y: float = 20.0, *, score: float = 0.4, class_id: int = 0) -> Detections:

@@ -1,98 +1,275 @@
-"""Escalations waiting in memory."""
+"""The durable spool: a real folder, a real file, a real thread."""
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+import sqlite3
+from pathlib import Path
 
-from edge_node.adapters.spool import MemorySpool
-from edge_node.config import SpoolSettings
-from tests.edge_node.escalations import escalation
+import pytest
 
-
-def spool(escalations_max: int = 3, bytes_max: int = 1 << 20) -> MemorySpool:
-    """A small spool."""
-    return MemorySpool(SpoolSettings(escalations_max=escalations_max, bytes_max=bytes_max))
-
-
-def test_most_valuable_goes_first() -> None:
-    """Whenever it came."""
-    waiting = spool()
-    for id_, value in (("a", 0.1), ("b", 0.2), ("c", 0.15)):
-        waiting.put(escalation(id_), value)
-    order = [taken.id for taken in iter(waiting.take, None)]
-    assert order == ["b", "c", "a"]
-    assert len(waiting) == 3, "an escalation is held until it has ended"
+from edge_node.adapters.spool.cipher import Cipher
+from edge_node.adapters.spool.database import FILE, SpoolDatabase
+from edge_node.values import EscalationOutcome
+from foundation.errors import ConfigError, IntegrityError
+from foundation.escalations import Answer
+from tests.edge_node.spooled import KEY, Spooled, answered, kept, wait_for
 
 
-def test_least_valuable_waiting_one_is_evicted() -> None:
-    """Even when it is the newcomer; never one in flight."""
-    waiting = spool()
-    waiting.put(escalation("a"), 0.05)
-    waiting.take()
-    waiting.put(escalation("b"), 0.1)
-    waiting.put(escalation("c"), 0.2)
-    assert waiting.put(escalation("d"), 0.15) == ["b"]
-    assert waiting.put(escalation("e"), 0.01) == ["e"]
+def read(folder: Path, key: str = "") -> SpoolDatabase:
+    """The spool as a command reads it."""
+    cipher = Cipher(bytes.fromhex(key) if key else None)
+    return SpoolDatabase.open(folder, cipher, read_only=True)
 
 
-def test_bytes_are_bounded() -> None:
-    """Not only the number."""
-    waiting = spool(bytes_max=2500)
-    waiting.put(escalation("a", size=1000), 0.1)
-    waiting.put(escalation("b", size=1000), 0.2)
-    assert waiting.put(escalation("c", size=1000), 0.3) == ["a"]
-    assert waiting.size_bytes == 2000
+def outcomes(folder: Path) -> dict[str, str]:
+    """Outcome by id; empty while it waits."""
+    with read(folder) as database:
+        return {entry.id: entry.outcome for entry in database.entries()}
 
 
-def test_given_back_is_sent_again() -> None:
-    """After a broken stream."""
-    waiting = spool()
-    waiting.put(escalation("a"), 0.1)
-    assert waiting.take() is not None
-    assert waiting.take() is None
-    waiting.give_back("a")
-    again = waiting.take()
-    assert again is not None
-    assert again.id == "a"
+@pytest.mark.parametrize("key", ["", KEY])
+def test_what_is_appended_survives_and_comes_back_as_it_was(tmp_path: Path, key: str) -> None:
+    """In another process's run: escalation, question and value; encrypted if there is a key."""
+    first = Spooled(tmp_path, key=key)
+    with first.running():
+        first.append("a", value=0.7)
+    assert (b"x" * 100 in (tmp_path / FILE).read_bytes()) is not bool(key)
+    with read(tmp_path, key) as database:
+        [entry] = database.entries()
+        found, wanted = database.kept(entry), kept("a", value=0.7)
+    assert (found.value, found.run, found.attempts) == (0.7, "earlier", 0)
+    assert found.escalation.image == wanted.escalation.image
+    assert found.escalation.region == wanted.escalation.region
+    assert found.question.subjects[0].box.tolist() == wanted.question.subjects[0].box.tolist()
+    second = Spooled(tmp_path, key=key)
+    with second.running():
+        assert second.take() == ["a"]
 
 
-ACTIONS = st.lists(
-    st.tuples(
-        st.sampled_from(["put", "take", "give_back", "discard"]),
-        st.integers(0, 12),
-        st.integers(1, 900),
-    ),
-    max_size=60,
-)
+def test_end_is_noted_once_with_its_verdict(tmp_path: Path) -> None:
+    """A second ending changes nothing; what has ended is not handed out."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("a", "b")
+        spool.keeper.end(answered("a"))
+        spool.keeper.end(answered("a"))
+        assert spool.take() == ["b"]
+    assert outcomes(tmp_path) == {"a": "answered", "b": ""}
+    with read(tmp_path) as database:
+        verdict = database.verdict("a")
+        assert verdict is not None
+        assert isinstance(verdict.outcome, Answer)
+        assert database.verdict("b") is None
 
 
-@given(ACTIONS)
-def test_any_use_keeps_the_bounds_and_the_count(actions: list[tuple[str, int, int]]) -> None:
-    """The bytes are those of what is held, and what is held is bounded but for what is flying."""
-    waiting = spool(escalations_max=4, bytes_max=2000)
-    held: dict[str, int] = {}
-    flying: set[str] = set()
-    for number, (action, which, size) in enumerate(actions):
-        names = sorted(held)
-        name = names[which % len(names)] if names else "none"
-        if action == "put":
-            new = f"{number:03}"
-            held[new] = size
-            for evicted in waiting.put(escalation(new, size=size + 1023), float(which)):
-                assert evicted not in flying
-                del held[evicted]
-        elif action == "take":
-            taken = waiting.take()
-            assert (taken is None) == (set(held) == flying)
-            if taken is not None:
-                flying.add(taken.id)
-        elif action == "give_back":
-            waiting.give_back(name)
-            flying.discard(name)
-        else:
-            waiting.discard(name)
-            held.pop(name, None)
-            flying.discard(name)
-        assert len(waiting) == len(held) <= max(4, len(flying))
-        assert waiting.size_bytes == sum(size + 1023 for size in held.values())
+def test_what_is_handed_out_is_not_handed_out_again(tmp_path: Path) -> None:
+    """Before it is given back; an attempt that broke is remembered."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("a", "b")
+        assert sorted(spool.take()) == ["a", "b"]
+        spool.keeper.claim("a")
+        spool.heard.wait(lambda: spool.heard.claims == [("a", False)])
+        spool.keeper.give_back("a", attempted=True)
+        spool.keeper.claim("a")
+        spool.heard.wait(lambda: len(spool.heard.claims) == 2)
+        assert spool.heard.claims[-1] == ("a", True)
+    with read(tmp_path) as database:
+        assert {entry.id: entry.attempts for entry in database.entries()} == {"a": 1, "b": 0}
+
+
+def test_densest_in_value_comes_first(tmp_path: Path) -> None:
+    """Value per byte."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("small", value=0.2, size=100)
+        spool.append("large", value=0.9, size=20_000)
+        spool.append("dear", value=0.9, size=100)
+        assert spool.take() == ["dear", "small", "large"]
+
+
+def test_what_was_published_before_the_crash_is_not_asked_again(tmp_path: Path) -> None:
+    """The results say that it has ended, the spool did not learn of it."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("a", "b")
+    again = Spooled(tmp_path)
+    with again.running({"a": ("answered", ""), "unknown": ("expired", "")}):
+        assert again.take() == ["b"]
+    assert outcomes(tmp_path) == {"a": "answered", "b": ""}
+
+
+def test_full_spool_lets_go_of_ended_ones_then_of_the_least_valuable(tmp_path: Path) -> None:
+    """Each that is evicted ends once, on disk and for the listener."""
+    spool = Spooled(tmp_path, escalations_max=20)
+    with spool.running():
+        spool.append(*(f"a{number}" for number in range(10)))
+        for number in range(5):
+            spool.keeper.end(answered(f"a{number}"))
+        spool.append(*(f"b{number}" for number in range(10)), value=0.5)
+        assert not spool.heard.gone
+        spool.append(*(f"c{number}" for number in range(10)), value=0.9)
+        spool.heard.wait(lambda: len(spool.heard.gone) >= 5)
+    evicted = {ending.escalation_id for ending in spool.heard.gone}
+    assert {ending.outcome for ending in spool.heard.gone} == {EscalationOutcome.EVICTED}
+    assert evicted <= {f"a{number}" for number in range(5, 10)} | {f"b{n}" for n in range(10)}
+    left = outcomes(tmp_path)
+    assert len(left) <= 20 + 1
+    assert {id_ for id_, outcome in left.items() if not outcome}.isdisjoint(evicted)
+    assert {f"c{number}" for number in range(10)} <= left.keys()
+
+
+def test_bytes_are_bounded(tmp_path: Path) -> None:
+    """Whatever their number."""
+    spool = Spooled(tmp_path, bytes_max=1 << 20)
+    with spool.running():
+        spool.append(*(str(number) for number in range(40)), size=40_000)
+        spool.heard.wait(lambda: len(spool.heard.gone) >= 10)
+    with read(tmp_path) as database:
+        assert database.totals().waiting_bytes <= 1 << 20
+
+
+def test_too_old_ones_expire_and_are_forgotten(tmp_path: Path) -> None:
+    """At the first tidying, which comes at once."""
+    old = Spooled(tmp_path)
+    with old.running():
+        old.append("a")
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE escalations SET captured_at_ns = 1")
+    spool = Spooled(tmp_path, age_max_s=60.0)
+    with spool.running():
+        spool.heard.wait(lambda: bool(spool.heard.gone))
+    assert spool.heard.gone[0].outcome is EscalationOutcome.EXPIRED
+    assert outcomes(tmp_path) == {"a": "expired"}
+
+
+def test_damaged_file_is_moved_aside_and_a_new_spool_begins(tmp_path: Path) -> None:
+    """Counted; the damaged one is kept for whoever wants to look."""
+    first = Spooled(tmp_path)
+    with first.running():
+        first.append("a")
+    file = tmp_path / FILE
+    file.write_bytes(b"not a database at all" * 500)
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("b")
+    assert outcomes(tmp_path) == {"b": ""}
+    [aside] = tmp_path.glob("quarantine-*")
+    assert (aside / FILE).read_bytes().startswith(b"not a database")
+    assert spool.counted("edge_spool_quarantines_total") == 1
+
+
+def test_file_damaged_while_it_runs_is_moved_aside(tmp_path: Path) -> None:
+    """The node goes on with a new one; what was in it is not made up."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append(*(str(number) for number in range(50)), size=5000)
+        with sqlite3.connect(tmp_path / FILE) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = (tmp_path / FILE).stat().st_size
+        with (tmp_path / FILE).open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (size - 4096))
+        spool.keeper.take()
+        spool.keeper.append(kept("late"))
+        wait_for(lambda: spool.counted("edge_spool_quarantines_total") == 1)
+        spool.append("new")
+    assert "new" in outcomes(tmp_path)
+
+
+def test_damaged_crop_ends_as_failed_and_the_others_go_on(tmp_path: Path) -> None:
+    """One bad item costs nothing else."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("a", "b")
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE crops SET escalation = zeroblob(100) WHERE id = 'a'")
+    again = Spooled(tmp_path)
+    with again.running():
+        assert again.take() == ["b"]
+        again.heard.wait(lambda: bool(again.heard.gone))
+    assert outcomes(tmp_path) == {"a": "failed", "b": ""}
+    with read(tmp_path) as database:
+        assert list(database.damages()) == []
+
+
+def test_texts_cannot_change_places(tmp_path: Path) -> None:
+    """Encrypted, a crop is bound to its escalation."""
+    spool = Spooled(tmp_path, key=KEY)
+    with spool.running():
+        spool.append("a", "b")
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute(
+            "UPDATE crops SET (digest, question, escalation) = "
+            "(SELECT digest, question, escalation FROM crops WHERE id = 'b') WHERE id = 'a'"
+        )
+    with read(tmp_path, KEY) as database:
+        damages = list(database.damages())
+    assert len(damages) == 1
+    assert "a/" in damages[0]
+
+
+@pytest.mark.parametrize("key", ["", "11" * 32])
+def test_wrong_key_is_a_setting_to_correct(tmp_path: Path, key: str) -> None:
+    """And no reason to move the spool aside."""
+    spool = Spooled(tmp_path, key=KEY)
+    with spool.running():
+        spool.append("a")
+    with pytest.raises(ConfigError, match="key"), Spooled(tmp_path, key=key).running():
+        pass
+    assert not list(tmp_path.glob("quarantine-*"))
+
+
+@pytest.mark.parametrize("text", ["", "zz", "00" * 16, "nonsense"])
+def test_key_file_that_holds_no_key_is_refused(tmp_path: Path, text: str) -> None:
+    """With what makes one."""
+    path = tmp_path / "key"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        Cipher.from_file(str(path))
+    assert "openssl rand -hex 32" in refused.value.remedy
+
+
+def test_one_node_owns_a_folder(tmp_path: Path) -> None:
+    """A second one is told so."""
+    with (
+        Spooled(tmp_path).running(),
+        pytest.raises(ConfigError, match="Another edge node"),
+        Spooled(tmp_path).running(),
+    ):
+        pass
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """It lies below a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="Cannot use"), Spooled(tmp_path / "file" / "x").running():
+        pass
+
+
+def test_newer_version_is_not_touched(tmp_path: Path) -> None:
+    """Neither read nor moved."""
+    with Spooled(tmp_path).running():
+        pass
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigError, match="newer"), Spooled(tmp_path).running():
+        pass
+
+
+def test_absent_spool_is_not_made_by_reading(tmp_path: Path) -> None:
+    """A command that reads leaves nothing behind."""
+    with pytest.raises(ConfigError, match="no spool"):
+        read(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cipher_refuses_what_was_changed() -> None:
+    """A bit, a place, a cut."""
+    cipher = Cipher(bytes(32))
+    sealed = cipher.seal(b"text", "a/x")
+    assert cipher.open(sealed, "a/x") == b"text"
+    changed = bytes([*sealed[:-1], sealed[-1] ^ 1])
+    for text, place in ((changed, "a/x"), (sealed, "b/x"), (sealed[:5], "a/x"), (b"", "a/x")):
+        with pytest.raises(IntegrityError):
+            cipher.open(text, place)

@@ -11,9 +11,8 @@ import grpc.aio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from edge_node.adapters.spool import MemorySpool
 from edge_node.adapters.uplink import GrpcUplink
-from edge_node.config import EscalatorSettings, SpoolSettings
+from edge_node.config import EdgeSettings, EscalatorSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.escalation_lane import EscalationLane
 from edge_node.values import Candidate, Cause, Ending, EscalationOutcome, News
@@ -43,8 +42,8 @@ class Link:
         )
         self.news: list[News] = []
         self._came = asyncio.Event()
-        spool = MemorySpool(SpoolSettings())
-        self.lane = EscalationLane(values, self, spool, self._post, metrics, clock)
+        whole = EdgeSettings(escalator=values)
+        self.lane = EscalationLane(whole, self, None, self._post, metrics, clock)
         self._uplink = GrpcUplink(values, frozenset({Encoding.WEBP}), metrics, clock)
 
     def offer(self, candidate: Candidate) -> bool:

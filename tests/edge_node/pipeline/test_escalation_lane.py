@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client import CollectorRegistry
 
-from edge_node.adapters.spool import MemorySpool
-from edge_node.config import EscalatorSettings, SpoolSettings
+from edge_node.config import EdgeSettings, EscalatorSettings, PolicySettings, SpoolSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.escalation_lane import EscalationLane
 from edge_node.values import Candidate, Cause, Encoded, Ending, EscalationOutcome, News
@@ -46,13 +45,16 @@ class Bench:
         self.registry = CollectorRegistry()
         self.metrics = EdgeMetrics(self.registry, "cam")
         self.lane = EscalationLane(
-            EscalatorSettings(address="nowhere:1", in_flight_max=2),
+            EdgeSettings(
+                escalator=EscalatorSettings(address="nowhere:1", in_flight_max=2),
+                spool=SpoolSettings(fresh_max=escalations_max),
+                policy=PolicySettings(rollout="shadow" if withholds else "enforce"),
+            ),
             StepEncoder(room),
-            MemorySpool(SpoolSettings(escalations_max=escalations_max)),
+            None,
             self._post,
             self.metrics,
             SystemClock(),
-            withholds=withholds,
         )
         self.lane.start()
 
@@ -173,7 +175,7 @@ async def test_rejection_and_expiry_by_the_cloud_end(bench: Bench) -> None:
     bench.reply("a", Rejection(RejectReason.TOO_LARGE, "no"))
     bench.reply("b", Expired())
     assert [(e.outcome, e.cause) for e in bench.endings] == [
-        (EscalationOutcome.FAILED, Cause.REJECTED),
+        (EscalationOutcome.FAILED, Cause.TOO_LARGE),
         (EscalationOutcome.EXPIRED, Cause.NONE),
     ]
 

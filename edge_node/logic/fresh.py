@@ -1,7 +1,7 @@
-"""Escalations waiting in memory; what does not fit is evicted, least valuable first.
+"""Escalations whose verdict can still correct the live result; the most valuable is sent first.
 
-Used on the event loop only. Bounded by number and by bytes. What is in flight is never evicted:
-its bytes have been spent.
+Bounded by number and by bytes; what does not fit is evicted, least valuable first. What is in
+flight is never evicted: its bytes have been spent. Single-threaded.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class _Held:
     in_flight: bool = False
 
 
-class MemorySpool:
-    """Implements `ports.Spool`; forgets everything when the process ends."""
+class FreshEscalations:
+    """Held in memory for the seconds that they are fresh."""
 
     def __init__(self, settings: SpoolSettings) -> None:
-        self._escalations_max = settings.escalations_max
-        self._bytes_max = settings.bytes_max
+        self._escalations_max = settings.fresh_max
+        self._bytes_max = settings.fresh_bytes_max
         self._held: dict[str, _Held] = {}
         self._size_bytes = 0
 

@@ -1,0 +1,378 @@
+"""The spool's database: one SQLite file in a folder that one process owns.
+
+Promises: when a call that writes returns inside `transaction` and that has been left, it is on disk
+(write-ahead log, full synchronization); an escalation is held as waiting until it has ended, and
+ends once, whatever is tried afterwards. What is damaged is said so and never guessed at. Used by
+one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from edge_node.adapters.spool.cipher import Cipher
+from edge_node.adapters.spool.texts import (
+    escalation_from_bytes,
+    escalation_to_bytes,
+    question_from_bytes,
+    question_to_bytes,
+    verdict_from_bytes,
+    verdict_to_bytes,
+)
+from edge_node.logic.retain import Holding
+from edge_node.values import Cause, EscalationOutcome, Kept, Reason
+from foundation.errors import ConfigError, IntegrityError
+from foundation.escalations import Verdict
+
+FILE = "spool.sqlite3"
+_VERSION = 1
+_KEY_PLACE, _KEY_TEXT = "key", b"hardcase spool"
+_BUSY_S = 5.0
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE escalations (
+    id TEXT PRIMARY KEY,
+    run TEXT NOT NULL,
+    captured_at_ns INTEGER NOT NULL,
+    fresh_until_ns INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    value REAL NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    outcome TEXT NOT NULL DEFAULT '',
+    cause TEXT NOT NULL DEFAULT '',
+    ended_at_ns INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX by_end ON escalations (outcome, ended_at_ns);
+CREATE INDEX by_density ON escalations (outcome, value / max(size_bytes, 1));
+CREATE TABLE crops (
+    id TEXT PRIMARY KEY,
+    digest BLOB NOT NULL,
+    question BLOB NOT NULL,
+    escalation BLOB NOT NULL
+);
+CREATE TABLE verdicts (id TEXT PRIMARY KEY, verdict BLOB NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an escalation has ended, to be written down."""
+
+    id: str
+    outcome: EscalationOutcome
+    cause: Cause
+    ended_at_ns: int
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the spool tells of an escalation without opening its crop; outcome empty: it waits."""
+
+    id: str
+    run: str
+    captured_at_ns: int
+    fresh_until_ns: int
+    reason: str
+    value: float
+    size_bytes: int
+    attempts: int
+    outcome: str
+    cause: str
+    ended_at_ns: int
+
+    @property
+    def holding(self) -> Holding:
+        """As the policy that lets go of some sees it."""
+        audit = self.reason == Reason.AUDIT.value
+        return Holding(self.id, self.captured_at_ns, self.size_bytes, self.value, audit)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many escalations wait and how many have ended, and bytes of crops."""
+
+    waiting: int
+    waiting_bytes: int
+    ended: int
+    ended_bytes: int
+
+
+class SpoolDatabase:
+    """An open spool. Every method may raise sqlite3.Error where the disk or the file fails."""
+
+    def __init__(self, connection: sqlite3.Connection, cipher: Cipher) -> None:
+        self._connection = connection
+        self._cipher = cipher
+
+    @classmethod
+    def open(cls, folder: Path, cipher: Cipher, *, read_only: bool = False) -> Self:
+        """Opens the spool in a folder; makes it where there is none, unless it is only read.
+
+        Raises:
+            ConfigError: There is none, it needs another key, or it was written by a newer version.
+            IntegrityError: It is damaged.
+            sqlite3.OperationalError: The disk does not let it be read or written.
+        """
+        path = folder / FILE
+        if read_only and not path.is_file():
+            raise ConfigError(
+                f"There is no spool in {folder}", remedy="Name the folder of spool.folder"
+            )
+        existed = path.is_file() and path.stat().st_size > 0
+        mode = "ro" if read_only else "rwc"
+        connection = sqlite3.connect(
+            f"file:{quote(str(path.resolve()))}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            database = cls(connection, cipher)
+            if existed:
+                database._verify(path)
+            if not read_only:
+                database._prepare(existed=existed)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            raise IntegrityError(f"{path} is damaged: {error}") from error
+        except BaseException:
+            connection.close()
+            raise
+        return database
+
+    def _verify(self, path: Path) -> None:
+        connection = self._connection
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            raise ConfigError(
+                f"{path} was written by a newer edge node (version {version})",
+                remedy="Run that version, or move the folder away to begin a new spool",
+            )
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise IntegrityError(f"{path} is damaged: {found}")
+        if version == 0:  # the process ended while it was being made
+            return
+        row = connection.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()
+        sealed = b"" if row is None else bytes(row[0])
+        try:
+            right = self._cipher.open(sealed, _KEY_PLACE) == _KEY_TEXT
+        except IntegrityError:
+            right = False
+        if not right:
+            raise ConfigError(
+                f"{path} was not written with this key",
+                remedy="Give the spool.key_file it was written with, or another spool.folder",
+            )
+
+    def _prepare(self, *, existed: bool) -> None:
+        connection = self._connection
+        if not existed:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            with self.transaction():
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                key = self._cipher.seal(_KEY_TEXT, _KEY_PLACE)
+                connection.execute("INSERT INTO meta VALUES ('key', ?)", (key,))
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        """The open spool."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is on disk afterwards, or none of it is."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
+                self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    # --- inside a transaction ---
+
+    def append(self, kept: Kept) -> int:
+        """Holds an escalation as waiting; one that is known stays as it is.
+
+        Returns:
+            Bytes by which more is held.
+        """
+        escalation, seal = kept.escalation, self._cipher.seal
+        text = seal(escalation_to_bytes(escalation), f"{escalation.id}/escalation")
+        question = seal(question_to_bytes(kept.question), f"{escalation.id}/question")
+        known = self._connection.execute(
+            "INSERT OR IGNORE INTO escalations "
+            "(id, run, captured_at_ns, fresh_until_ns, reason, value, size_bytes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                escalation.id,
+                kept.run,
+                escalation.captured_at_ns,
+                escalation.expires_at_ns,
+                escalation.reason,
+                kept.value,
+                len(text) + len(question),
+            ),
+        )
+        if not known.rowcount:
+            return 0
+        digest = hashlib.sha256(question + text).digest()
+        self._connection.execute(
+            "INSERT INTO crops VALUES (?, ?, ?, ?)", (escalation.id, digest, question, text)
+        )
+        return len(text) + len(question)
+
+    def end(self, ended: Ended) -> bool:
+        """Writes down how one that waits has ended; False where none with its id waits."""
+        changed = self._connection.execute(
+            "UPDATE escalations SET outcome = ?, cause = ?, ended_at_ns = ? "
+            "WHERE id = ? AND outcome = ''",
+            (ended.outcome.value, ended.cause.value, ended.ended_at_ns, ended.id),
+        ).rowcount
+        if changed and ended.verdict is not None:
+            text = self._cipher.seal(verdict_to_bytes(ended.verdict), f"{ended.id}/verdict")
+            self._connection.execute("INSERT INTO verdicts VALUES (?, ?)", (ended.id, text))
+        return bool(changed)
+
+    def drop_crops(self, ids: Iterable[str]) -> None:
+        """Lets go of crops and opinions; that they were, and how they ended, stays."""
+        for each in ids:
+            for statement in (
+                "DELETE FROM crops WHERE id = ?",
+                "DELETE FROM verdicts WHERE id = ?",
+                "UPDATE escalations SET size_bytes = 0 WHERE id = ?",
+            ):
+                self._connection.execute(statement, (each,))
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Forgets escalations altogether."""
+        ids = list(ids)
+        self.drop_crops(ids)
+        self._connection.executemany("DELETE FROM escalations WHERE id = ?", [(i,) for i in ids])
+
+    def note_attempts(self, ids: Iterable[str]) -> None:
+        """The stream broke while these were on their way."""
+        self._connection.executemany(
+            "UPDATE escalations SET attempts = attempts + 1 WHERE id = ?", [(i,) for i in ids]
+        )
+
+    def compact(self, pages: int) -> None:
+        """Gives so many unused pages back to the disk, outside a transaction."""
+        self._connection.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+
+    # --- reading ---
+
+    def entries(self, where: str = "", values: Sequence[object] = ()) -> Iterator[Entry]:
+        """Entries that satisfy a condition on the columns of `Entry`, oldest first."""
+        columns = ", ".join(Entry.__slots__)
+        condition = f"WHERE {where}" if where else ""
+        rows = self._connection.execute(
+            f"SELECT {columns} FROM escalations {condition} ORDER BY captured_at_ns, id",  # noqa: S608 - no text of a stranger
+            tuple(values),
+        )
+        for row in rows:
+            yield Entry(*row)
+
+    def backlog(self, run: str, now_ns: int) -> Iterator[Entry]:
+        """What waits and is no longer fresh, or is of another run; the densest in value first."""
+        columns = ", ".join(Entry.__slots__)
+        rows = self._connection.execute(
+            f"SELECT {columns} FROM escalations WHERE outcome = '' "  # noqa: S608 - as above
+            "AND (fresh_until_ns <= ? OR run <> ?) ORDER BY value / max(size_bytes, 1) DESC",
+            (now_ns, run),
+        )
+        for row in rows:
+            yield Entry(*row)
+
+    def kept(self, entry: Entry) -> Kept:
+        """An escalation with its crop.
+
+        Raises:
+            IntegrityError: It is damaged, or was let go of.
+        """
+        row = self._connection.execute(
+            "SELECT digest, question, escalation FROM crops WHERE id = ?", (entry.id,)
+        ).fetchone()
+        if row is None:
+            raise IntegrityError(f"The spool holds no crop of {entry.id}")
+        digest, question, text = (bytes(each) for each in row)
+        if hashlib.sha256(question + text).digest() != digest:
+            raise IntegrityError(f"The crop of {entry.id} in the spool is damaged")
+        unseal = self._cipher.open
+        return Kept(
+            escalation_from_bytes(unseal(text, f"{entry.id}/escalation")),
+            question_from_bytes(unseal(question, f"{entry.id}/question")),
+            entry.value,
+            entry.run,
+            entry.attempts,
+        )
+
+    def verdict(self, escalation_id: str) -> Verdict | None:
+        """The verdict about an escalation, if it is held.
+
+        Raises:
+            IntegrityError: It is damaged.
+        """
+        row = self._connection.execute(
+            "SELECT verdict FROM verdicts WHERE id = ?", (escalation_id,)
+        ).fetchone()
+        if row is None:
+            return None
+        return verdict_from_bytes(self._cipher.open(bytes(row[0]), f"{escalation_id}/verdict"))
+
+    def totals(self) -> Totals:
+        """How much it holds."""
+        rows = self._connection.execute(
+            "SELECT outcome = '', count(*), coalesce(sum(size_bytes), 0) FROM escalations "
+            "GROUP BY 1"
+        )
+        found = {bool(waits): (count, size) for waits, count, size in rows}
+        return Totals(*found.get(True, (0, 0)), *found.get(False, (0, 0)))
+
+    def damages(self) -> Iterator[str]:
+        """What is wrong, thoroughly: the file's structure, every crop, every verdict."""
+        for (text,) in self._connection.execute("PRAGMA integrity_check"):
+            if text != "ok":
+                yield str(text)
+        for entry in list(self.entries("size_bytes > 0")):
+            try:
+                self.kept(entry)
+                self.verdict(entry.id)
+            except IntegrityError as error:
+                yield str(error)
+        orphans = self._connection.execute(
+            "SELECT id FROM crops WHERE id NOT IN (SELECT id FROM escalations)"
+        )
+        for (each,) in orphans:
+            yield f"A crop of {each} belongs to no escalation"

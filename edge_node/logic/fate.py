@@ -1,0 +1,58 @@
+"""What becomes of an escalation by what was heard of it: one table, which a test holds to be total.
+
+It has ended where asking again cannot change the answer, and waits for another attempt where it
+can. How long it waits, and whether it is still wanted then, is the escalation lane's business.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from edge_node.values import Cause, EscalationOutcome
+from foundation.errors import RejectReason
+from foundation.escalations import Answer, Expired, Outcome, Rejection, Shed
+
+
+class Fate(enum.Enum):
+    """How an escalation has ended, or that it is to be sent again."""
+
+    ANSWERED = (EscalationOutcome.ANSWERED, Cause.NONE)
+    REJECTED = (EscalationOutcome.FAILED, Cause.REJECTED)
+    TOO_LARGE = (EscalationOutcome.FAILED, Cause.TOO_LARGE)
+    AGAIN = None
+
+    @property
+    def ending(self) -> tuple[EscalationOutcome, Cause]:
+        """How it has ended.
+
+        Raises:
+            ValueError: It has not.
+        """
+        ending: tuple[EscalationOutcome, Cause] | None = self.value
+        if ending is None:
+            raise ValueError("an escalation that is sent again has not ended")
+        return ending
+
+
+REJECTIONS = {
+    RejectReason.MALFORMED: Fate.REJECTED,
+    RejectReason.NOT_AN_IMAGE: Fate.REJECTED,
+    RejectReason.TOO_SMALL: Fate.REJECTED,
+    RejectReason.TOO_LARGE: Fate.TOO_LARGE,
+    RejectReason.OUTSIDE_FRAME: Fate.REJECTED,
+    RejectReason.UNSUPPORTED_ENCODING: Fate.REJECTED,
+    RejectReason.INFERENCE_FAILED: Fate.REJECTED,
+    # An operator can mend the certificate; the escalation is as good as it was.
+    RejectReason.NOT_PERMITTED: Fate.AGAIN,
+}
+
+
+def fate_of(outcome: Outcome) -> Fate:
+    """What a verdict means for its escalation."""
+    match outcome:
+        case Answer():
+            return Fate.ANSWERED
+        case Rejection(reason, _):
+            return REJECTIONS[reason]
+        case Shed() | Expired():
+            return Fate.AGAIN

@@ -1,0 +1,89 @@
+"""What of the backlog may be sent now: within its share and its windows, never in the way of fresh.
+
+Owns what the spool has handed out and is not yet sent. Event loop only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+
+from edge_node.config import EdgeSettings
+from edge_node.logic.budget import NS_PER_S, TokenBucket
+from edge_node.logic.windows import Window, is_open
+from edge_node.ports import Spool
+from edge_node.values import Kept
+from foundation.clock import Clock, after_s, elapsed_s
+from foundation.gains import FRAMING_BYTES
+
+_POLL_S = 1.0
+"""How often an empty backlog is looked at again."""
+_IN_FLIGHT_S = 0.25
+"""Of the whole byte rate, what may be on its way at once: a fresh crop waits no longer than this
+behind what is already written to a link of that rate."""
+SUSPECT_ATTEMPTS = 3
+"""One over which the stream broke so often goes without others of the backlog beside it."""
+
+
+class Backlog:
+    """Paces the backlog."""
+
+    def __init__(self, settings: EdgeSettings, spool: Spool, clock: Clock) -> None:
+        rate, share = settings.policy.uplink_bytes_per_s, settings.spool.backlog_share
+        self._spool = spool
+        self._clock = clock
+        self._windows = [Window.parse(text) for text in settings.spool.windows]
+        self._bucket = TokenBucket(share * rate, share * settings.policy.uplink_bytes_burst)
+        self._in_flight_max = rate * _IN_FLIGHT_S
+        self._in_flight: dict[str, int] = {}
+        self._ready: deque[Kept] = deque()
+        self._asked = False
+        self._next_at_ns = 0
+
+    def next(self, now_ns: int) -> Kept | None:
+        """The next to be sent, charged; None where none may be."""
+        if now_ns < self._next_at_ns or not self._is_open(now_ns):
+            return None
+        if not self._ready:
+            if not self._asked:
+                self._asked = True
+                self._spool.take()
+            return None
+        kept = self._ready[0]
+        size = len(kept.escalation.image) + FRAMING_BYTES
+        full = sum(self._in_flight.values()) + size > self._in_flight_max
+        if self._in_flight and (full or kept.attempts >= SUSPECT_ATTEMPTS):
+            return None
+        if not self._bucket.burst or not self._bucket.holds(size, now_ns):
+            return None
+        self._bucket.take(size)
+        self._in_flight[kept.escalation.id] = size
+        return self._ready.popleft()
+
+    def wait_s(self, now_ns: int) -> float:
+        """After how long it is worth asking again, if nothing else happens."""
+        return max(0.05, min(_POLL_S, elapsed_s(now_ns, self._next_at_ns)))
+
+    def note(self, backlog: Sequence[Kept]) -> None:
+        """The spool has handed these out."""
+        self._asked = False
+        self._ready.extend(backlog)
+        if not backlog:
+            self.pause(_POLL_S)
+
+    def pause(self, pause_s: float) -> None:
+        """Sends nothing of the backlog for so long."""
+        until_ns = after_s(self._clock.now_ns(), pause_s)
+        self._next_at_ns = max(self._next_at_ns, until_ns)
+
+    def release(self, escalation_id: str) -> None:
+        """One is no longer on its way."""
+        self._in_flight.pop(escalation_id, None)
+
+    def _is_open(self, now_ns: int) -> bool:
+        if not self._windows:
+            return True
+        # The operator's windows are in local time, as the machine is set.
+        local = datetime.fromtimestamp(now_ns / NS_PER_S).astimezone()
+        return is_open(self._windows, local.hour * 60 + local.minute)

@@ -1,0 +1,43 @@
+"""The table of what becomes of an escalation."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+
+from edge_node.logic.fate import REJECTIONS, Fate, fate_of
+from edge_node.values import EscalationOutcome
+from foundation.errors import RejectReason
+from foundation.escalations import Answer, Expired, LabelledBoxes, Outcome, Rejection, Shed
+
+OUTCOMES: dict[type, Outcome] = {
+    Answer: Answer(LabelledBoxes.empty()),
+    Shed: Shed(1.0),
+    Rejection: Rejection(RejectReason.MALFORMED, ""),
+    Expired: Expired(),
+}
+
+
+def test_table_is_total() -> None:
+    """Every reason of the contract and every kind of outcome has a fate."""
+    assert set(REJECTIONS) == set(RejectReason)
+    assert set(OUTCOMES) == set(typing.get_args(Outcome))
+    for outcome in OUTCOMES.values():
+        assert fate_of(outcome) in Fate
+
+
+def test_only_an_answer_answers_and_only_rejections_fail() -> None:
+    """What the cloud had no time for is sent again; so is what an operator can mend."""
+    assert fate_of(OUTCOMES[Answer]) is Fate.ANSWERED
+    assert fate_of(OUTCOMES[Shed]) is fate_of(OUTCOMES[Expired]) is Fate.AGAIN
+    assert fate_of(Rejection(RejectReason.NOT_PERMITTED, "")) is Fate.AGAIN
+    failed = {reason for reason, fate in REJECTIONS.items() if fate is not Fate.AGAIN}
+    assert failed == set(RejectReason) - {RejectReason.NOT_PERMITTED}
+    assert {REJECTIONS[reason].ending[0] for reason in failed} == {EscalationOutcome.FAILED}
+
+
+def test_what_is_sent_again_has_not_ended() -> None:
+    """Asking how is a mistake."""
+    with pytest.raises(ValueError, match="not ended"):
+        _ = Fate.AGAIN.ending
