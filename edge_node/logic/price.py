@@ -30,12 +30,12 @@ NS_PER_S = 1_000_000_000
 
 _SUBDIVISION = 2
 _STEPS_PER_OCTAVE = PER_OCTAVE * _SUBDIVISION
-_EDGES = np.arange(BINS + 1)
 _PLACES = np.arange(BINS * _SUBDIVISION + 1) / _SUBDIVISION
 _PRICES: Array = np.concatenate([[0.0], 2.0 ** (LOWEST_OCTAVE + _PLACES / PER_OCTAVE)])
+_STEPS: Array = np.diff(_PRICES)
 _BISECTIONS = 16
 _LOSS_MIN = 1e-200
-_REFRESH_S = 1.0
+REFRESH_S = 1.0
 
 
 class PriceCurve:
@@ -64,19 +64,20 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
         rate_per_s: Tokens made a second.
         burst: What can be taken from a full bucket.
     """
-    occupied = np.flatnonzero(units)
-    if not len(occupied):
+    occupied = units.nonzero()[0]
+    if not occupied.size:
         return NO_PRICE
     count = (int(occupied[-1]) + 1) * _SUBDIVISION + 2
     prices = _PRICES[:count]
-    steps = np.diff(prices)
+    steps = _STEPS[: count - 1]
     above, spread = _above(units, count), _above(variances, count)
-    bought = np.zeros(count)
-    bought[:-1] = np.cumsum(((above[1:] + above[:-1]) / 2 * steps)[::-1])[::-1]
-    worth = rate_per_s * prices + bought
+    worth = rate_per_s * prices
+    worth[:-1] += ((above[1:] + above[:-1]) / 2 * steps)[::-1].cumsum()[::-1]
     excess = worth - worth.min()
     weight = (spread[1:] + spread[:-1]) / 8 * steps
-    both = np.concatenate([weight, [0.0]]) + np.concatenate([[0.0], weight])
+    both = np.zeros(count)
+    both[:-1] = weight
+    both[1:] += weight
 
     # The loss is what the gain falls short of the least worth by; at the high end the whole curve
     # is no deeper than the burst.
@@ -98,19 +99,26 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
 class Pricing:
     """Learns what is on offer to one bucket and says what a token is worth at its level.
 
-    Single-threaded; the curve is drawn anew at most once a second.
+    Single-threaded; the curve is drawn anew once a second. What begins together is given different
+    times for the first, so that one frame has not to wait for all.
 
     Attributes:
         demand: What has been on offer.
     """
 
-    def __init__(self, rate_per_s: float, burst: float) -> None:
-        """Takes the rate and what can be taken from a full bucket."""
+    def __init__(
+        self, rate_per_s: float, burst: float, *, first_refresh_s: float = REFRESH_S
+    ) -> None:
+        """Takes the rate, what can be taken from a full bucket, and when its curve is first drawn.
+
+        The last is at most `REFRESH_S` after it was first asked for a price.
+        """
         self.demand = Demand(burst / rate_per_s)
         self._rate_per_s = rate_per_s
         self._burst = burst
         self._refreshed_at_ns: int | None = None
         self._curve = NO_PRICE
+        self._refresh_s = first_refresh_s
 
     @property
     def refreshed_at_ns(self) -> int | None:
@@ -129,9 +137,9 @@ class Pricing:
         if self._refreshed_at_ns is None:
             self._refreshed_at_ns = now_ns
         elapsed_s = (now_ns - self._refreshed_at_ns) / NS_PER_S
-        if not 0.0 <= elapsed_s < _REFRESH_S:
+        if not 0.0 <= elapsed_s < self._refresh_s:
             self.demand.age(max(0.0, elapsed_s))
-            self._refreshed_at_ns = now_ns
+            self._refreshed_at_ns, self._refresh_s = now_ns, REFRESH_S
             self._redraw()
         return self._curve.price(level)
 
@@ -140,10 +148,13 @@ class Pricing:
 
 
 def _above(amounts: Array, count: int) -> Array:
-    """Sums over all bins above each of the first prices, (count,) float64."""
-    edges = np.zeros(BINS + 1)
-    edges[:-1] = np.cumsum(amounts[::-1])[::-1]
+    """Sums over all bins above each of the first prices, (count,) float64; linear within a bin."""
+    edges = np.zeros(BINS + 2)
+    edges[:BINS] = amounts[::-1].cumsum()[::-1]
+    halves = np.empty((BINS + 1, _SUBDIVISION))
+    halves[:, 0] = edges[:-1]
+    halves[:, 1] = (edges[:-1] + edges[1:]) / 2
     out = np.empty(count)
     out[0] = edges[0]
-    out[1:] = np.interp(_PLACES[: count - 1], _EDGES, edges)
+    out[1:] = halves.ravel()[: count - 1]
     return out

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from edge_node.logic.budget import TokenBucket
 from edge_node.logic.demand import Amounts
-from edge_node.logic.price import Pricing
+from edge_node.logic.price import REFRESH_S, Pricing
 
 
 class Refusal(enum.StrEnum):
@@ -107,9 +107,16 @@ class Budget(Protocol):
 class Account:
     """The bucket of one resource and its price."""
 
-    def __init__(self, rate_per_s: float, burst: float, headroom: float = 0.0) -> None:
+    def __init__(
+        self,
+        rate_per_s: float,
+        burst: float,
+        headroom: float = 0.0,
+        *,
+        first_refresh_s: float = REFRESH_S,
+    ) -> None:
         self.bucket = TokenBucket(rate_per_s, burst, headroom=headroom)
-        self.pricing = Pricing(rate_per_s, burst - headroom)
+        self.pricing = Pricing(rate_per_s, burst - headroom, first_refresh_s=first_refresh_s)
 
     def price(self, now_ns: int) -> float:
         """Value per unit."""
@@ -122,8 +129,15 @@ class Ledger:
     def __init__(self, limits: Limits) -> None:
         """Starts with full buckets."""
         self.limits = limits
-        self.bytes = Account(limits.bytes_per_s, limits.bytes_burst, limits.bytes_headroom)
-        self.requests = Account(limits.requests_per_s, limits.requests_burst)
+        self.bytes = Account(
+            limits.bytes_per_s,
+            limits.bytes_burst,
+            limits.bytes_headroom,
+            first_refresh_s=REFRESH_S / 3,
+        )
+        self.requests = Account(
+            limits.requests_per_s, limits.requests_burst, first_refresh_s=2 * REFRESH_S / 3
+        )
 
     def learn(self, value: Amounts, size_bytes: Amounts, now_ns: int, costs: Amounts = 0.0) -> None:
         """Hears of offers that are made for the first time."""
