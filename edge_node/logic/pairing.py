@@ -19,7 +19,8 @@ Box = Sequence[float]
 Pair = tuple[int, int]
 """Positions in the first and in the second of two lists of boxes."""
 
-_FLOOR_PX, _PRICE, _RATIO = float(SIDE_FLOOR_PX), float(SIZE_PRICE), float(RATIO_MAX)
+_FLOORS_PX = 2 * float(SIDE_FLOOR_PX)
+_PRICE, _RATIO = float(SIZE_PRICE), float(RATIO_MAX)
 
 
 def near_pairs(first: Sequence[Box], second: Sequence[Box], reach: float) -> Iterator[Pair]:
@@ -30,25 +31,24 @@ def near_pairs(first: Sequence[Box], second: Sequence[Box], reach: float) -> Ite
     if not first or not second:
         return
     spans = []
+    widest = 0.0
     for column, (x1, y1, x2, y2) in enumerate(second):
-        across = reach * max(1.0, x2 - x1)
-        along = reach * max(1.0, y2 - y1)
-        x, y = x1 + x2, y1 + y2
-        spans.append((x - across, x + across, y - along, y + along, column))
+        x, across = x1 + x2, reach * max(1.0, x2 - x1)
+        spans.append((x - across, x + across, column, y1, y2))
+        widest = max(widest, across)
     spans.sort()
     starts = [span[0] for span in spans]
-    widest = max(span[1] - span[0] for span in spans)
-    floor = 2 * _FLOOR_PX
+    least, most = starts[0], starts[-1] + 2 * widest
     for row, (x1, y1, x2, y2) in enumerate(first):
-        across = reach * (max(1.0, x2 - x1) + floor)
-        left, right = x1 + x2 - across, x1 + x2 + across
-        begin, end = bisect_left(starts, left - widest), bisect_right(starts, right)
-        if begin == end:
+        x, across = x1 + x2, reach * (max(1.0, x2 - x1) + _FLOORS_PX)
+        left, right = x - across, x + across
+        if right < least or left > most:
             continue
-        along = reach * (max(1.0, y2 - y1) + floor)
-        top, bottom = y1 + y2 - along, y1 + y2 + along
-        for _, ends, low, high, column in spans[begin:end]:
-            if ends >= left and low <= bottom and high >= top:
+        y, along = y1 + y2, reach * (max(1.0, y2 - y1) + _FLOORS_PX)
+        begin, end = bisect_left(starts, left - 2 * widest), bisect_right(starts, right)
+        for _, ends, column, top, bottom in spans[begin:end]:
+            sides = reach * max(1.0, bottom - top) + along
+            if ends >= left and -sides <= top + bottom - y <= sides:
                 yield row, column
 
 
@@ -61,8 +61,8 @@ def distance(one: Box, other: Box) -> float:
     size = abs(math.log(width * height) - math.log(across * along))
     if size > _RATIO:
         return math.inf
-    apart_x = abs(left + right - x1 - x2) / (width + across + 2 * _FLOOR_PX)
-    apart_y = abs(top + bottom - y1 - y2) / (height + along + 2 * _FLOOR_PX)
+    apart_x = abs(left + right - x1 - x2) / (width + across + _FLOORS_PX)
+    apart_y = abs(top + bottom - y1 - y2) / (height + along + _FLOORS_PX)
     return max(apart_x, apart_y) + _PRICE * size
 
 
