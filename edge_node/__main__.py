@@ -1,4 +1,4 @@
-"""The command line of the edge node: `edge-node run` and `edge-node schema`."""
+"""The command line of the edge node: `edge-node run`, `spool` and `schema`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "schema":
         print(json.dumps(EdgeSettings.model_json_schema(), indent=2))
         return 0
+    if options.command == "spool":
+        from foundation.supervision import exit_code_of
+
+        ended: list[int] = []
+        code = exit_code_of(lambda: ended.append(_inspect_spool(options)))
+        return code or ended[0]
     from edge_node.app import run_edge
     from foundation.supervision import exit_code_of, run_service
 
@@ -61,6 +67,58 @@ def settings_from(options: argparse.Namespace) -> EdgeSettings:
     return settings
 
 
+def _inspect_spool(options: argparse.Namespace) -> int:
+    """Runs `edge-node spool`; returns 1 where `check` found something, else 0."""
+    import sqlite3
+
+    from edge_node.adapters.spool import inspection
+    from edge_node.adapters.spool.cipher import Cipher
+    from edge_node.adapters.spool.database import SpoolDatabase
+    from foundation.clock import SystemClock
+
+    spool = EdgeSettings().spool
+    if options.config is not None:
+        spool = load_settings(Path(options.config), EdgeSettings).spool
+    folder = options.folder or spool.folder
+    if not folder:
+        raise ConfigError(
+            "No spool is given", remedy="Give --folder, or --config with spool.folder"
+        )
+    cipher, clock = Cipher.from_file(options.key_file or spool.key_file), SystemClock()
+    reads = options.action != "purge"
+    try:
+        opened = SpoolDatabase.open(Path(folder), cipher, read_only=reads)
+    except sqlite3.Error as error:
+        raise ConfigError(
+            f"Cannot open the spool in {folder}: {error}",
+            remedy="Run this as the user that the edge node runs as",
+        ) from error
+    with opened as database:
+        match options.action:
+            case "ls":
+                state, limit = options.state, options.limit
+                lines = inspection.list_entries(database, clock, state=state, limit=limit)
+            case "show":
+                entry = inspection.find_entry(database, options.id)
+                target = Path(options.out or f"{entry.id[:12]}.png")
+                lines = inspection.draw_entry(database, entry, target)
+            case "export":
+                lines = inspection.export_coco(database, Path(options.out))
+            case "purge":
+                if not options.yes:
+                    raise ConfigError("Purging cannot be undone", remedy="Say --yes if it is meant")
+                chosen = {"ended": "outcome <> ''", "waiting": "outcome = ''", "all": ""}
+                entries = list(database.entries(chosen[options.state]))
+                lines = iter([f"{inspection.purge(database, entries, clock)} are purged"])
+            case _:
+                damages = list(database.damages())
+                print("\n".join(damages) or f"{folder}: nothing is damaged")
+                return int(bool(damages))
+        for line in lines:
+            print(line)
+    return 0
+
+
 def guess_source(text: str) -> dict[str, str]:
     """The kind of source that a quick start means: a device, a folder, an entry point, a file."""
     path = Path(text)
@@ -79,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("schema", help="print the JSON Schema of the settings file")
+    _add_spool(commands.add_parser("spool", help="look into the durable spool"))
     run = commands.add_parser("run", help="run until the source ends or SIGTERM")
     run.add_argument("--config", metavar="FILE", help="YAML settings; flags override them")
     run.add_argument(
@@ -94,6 +153,30 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--site", metavar="NAME", help="name of this installation")
     run.add_argument("--telemetry-port", metavar="PORT", type=int, help="0 takes a free one")
     return parser
+
+
+def _add_spool(spool: argparse.ArgumentParser) -> None:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", metavar="FILE", help="settings that name the spool")
+    common.add_argument("--folder", metavar="FOLDER", help="the spool; overrides the settings")
+    common.add_argument("--key-file", metavar="FILE", help="its key; overrides the settings")
+    actions = spool.add_subparsers(dest="action", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return actions.add_parser(name, help=text, description=text, parents=[common])
+
+    listed = add("ls", "list escalations, the newest first")
+    listed.add_argument("--state", choices=["waiting", "ended", "all"], default="all")
+    listed.add_argument("--limit", type=int, default=50, help="0 lists all (default 50)")
+    shown = add("show", "draw one crop with both opinions")
+    shown.add_argument("id", help="the id, or how it begins")
+    shown.add_argument("--out", metavar="FILE", help="the picture (default: ID.png)")
+    exported = add("export", "write answered crops and both opinions as COCO files")
+    exported.add_argument("--out", metavar="FOLDER", required=True, help="a new folder")
+    purged = add("purge", "drop crops; those that wait end as evicted")
+    purged.add_argument("--state", choices=["waiting", "ended", "all"], default="ended")
+    purged.add_argument("--yes", action="store_true", help="it is meant")
+    add("check", "look for damage; exit status 1 where there is some")
 
 
 if __name__ == "__main__":

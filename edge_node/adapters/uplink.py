@@ -86,6 +86,8 @@ class GrpcUplink:
         options = [
             ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1000)),
             ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout_s * 1000)),
+            # Otherwise a stream on which nothing is sent is probed twice and never again.
+            ("grpc.http2.max_pings_without_data", 0),
             ("grpc.max_receive_message_length", settings.message_bytes_max),
             # Otherwise a new channel waits out the back-off of the one before it.
             ("grpc.use_local_subchannel_pool", 1),

@@ -147,7 +147,10 @@ class SpoolDatabase:
             connection.close()
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            raise IntegrityError(f"{path} is damaged: {error}") from error
+            raise IntegrityError(
+                f"{path} is damaged: {error}",
+                remedy="An edge node moves it aside when it starts, and begins a new one",
+            ) from error
         except BaseException:
             connection.close()
             raise
