@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from cloud_escalator.adapters.decoding_pool import DecodingPool
 from cloud_escalator.adapters.grpc_server.server import GrpcServer
+from cloud_escalator.adapters.grpc_server.trust import Trust
 from cloud_escalator.adapters.inference_thread import open_inference_thread
 from cloud_escalator.config import EscalatorSettings, split_address
 from cloud_escalator.handoff import Mailbox
@@ -84,6 +85,7 @@ async def open_escalator(
     registry = CollectorRegistry()
     register_process_metrics(registry, "escalator")
     metrics = EscalatorMetrics(registry, bundle.info, bundle.digest)
+    trust = Trust(settings, metrics, clock)
     readiness = Readiness("model", "accepting")
     host, port = split_address(settings.telemetry_listen)
     async with (
@@ -102,13 +104,15 @@ async def open_escalator(
         pipeline = EscalationPipeline(settings, workers, ledger, cost, reporter, clock, metrics)
         moving = tasks.create_task(pipeline.run(), name="pipeline")
         capabilities = _capabilities(settings, bundle)
-        server = GrpcServer(settings, capabilities, pipeline.submit, ledger.reject, metrics)
+        server = GrpcServer(settings, trust, capabilities, pipeline.submit, ledger.reject, metrics)
         async with server:
+            reviewing = tasks.create_task(server.review_trust(), name="trust_review")
             readiness.set("accepting", True)
             yield RunningEscalator(server.port, telemetry.port)
             readiness.set("accepting", False)
             await server.refuse_health()
             await pipeline.drain(settings.drain_s)
+            reviewing.cancel()
         moving.cancel()
 
 

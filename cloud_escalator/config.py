@@ -11,6 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from foundation.certificates import TlsSettings, is_loopback
 from foundation.escalations import Encoding
 from foundation.settings import Settings
 
@@ -96,6 +97,20 @@ class DuplicateSettings(Settings):
     """How long a verdict is remembered."""
 
 
+class ServerTlsSettings(TlsSettings):
+    """How the escalator proves who it is, and whom it believes; without it the port is plain."""
+
+    revoked: str = ""
+    """Path of a PEM file with the authorities' lists of revoked certificates (CRL); empty: none is
+    revoked."""
+
+    @model_validator(mode="after")
+    def _check_list_has_authorities(self) -> Self:
+        if self.revoked and not self.ca:
+            raise ValueError("revoked needs ca, certificate and key as well")
+        return self
+
+
 class EscalatorSettings(Settings):
     """Everything that `cloud-escalator serve` is told."""
 
@@ -103,6 +118,10 @@ class EscalatorSettings(Settings):
     """The model bundle to answer with: a directory or a .zip."""
     listen: Address = "127.0.0.1:7443"
     """Where edge nodes connect; port 0 takes a free one and prints it."""
+    tls: ServerTlsSettings = ServerTlsSettings()
+    """How the escalator proves who it is."""
+    plain_text: bool = False
+    """Listen off loopback even without TLS, where anyone may ask and anyone may read."""
     telemetry_listen: Address = "127.0.0.1:9102"
     """Where /metrics, /healthz and /readyz are served; port 0 takes a free one and prints it."""
     drain_s: float = Field(default=20.0, ge=0.0, le=600.0)
@@ -117,6 +136,20 @@ class EscalatorSettings(Settings):
     """What is accepted."""
     duplicates: DuplicateSettings = DuplicateSettings()
     """How verdicts are remembered."""
+
+    @property
+    def is_plain_off_loopback(self) -> bool:
+        """Whether the port can be reached from outside and is not protected."""
+        return not (self.tls.given or is_loopback(split_address(self.listen)[0]))
+
+    @model_validator(mode="after")
+    def _check_protected(self) -> Self:
+        if self.is_plain_off_loopback and not self.plain_text:
+            raise ValueError(
+                f"listen ({self.listen}) can be reached from other machines and needs tls.ca, "
+                "tls.certificate and tls.key (`hardcase-certs` makes them), or plain_text: true"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_queue_holds_a_batch(self) -> Self:

@@ -10,6 +10,7 @@ import enum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from foundation.certificates import CertificateMetrics
 from foundation.errors import RejectReason
 from foundation.manifest import BundleInfo
 
@@ -40,6 +41,15 @@ class StreamEnd(enum.StrEnum):
     MALFORMED = "malformed"
     SLOW = "slow"
     DRAINED = "drained"
+    UNTRUSTED = "untrusted"
+
+
+class IdentityRefusal(enum.StrEnum):
+    """Why a client whose certificate is valid is not served all the same."""
+
+    NO_NAME = "no_name"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 class ExpiryStage(enum.StrEnum):
@@ -108,9 +118,30 @@ class EscalatorMetrics:
         self.inference_failures = counter(
             "escalator_inference_failures", "Batches on which the model failed."
         )
+        self._register_identity(registry)
         Gauge(
             "escalator_bundle_info",
             "Constant 1; the labels say which model answers.",
             ("model", "version", "digest"),
             registry=registry,
         ).labels(bundle.name, bundle.version, digest).set(1)
+
+    def _register_identity(self, registry: CollectorRegistry) -> None:
+        self.certificates = CertificateMetrics(
+            registry, "escalator", "ca", "certificate", "revoked"
+        )
+        self.handshakes = Counter(
+            "escalator_handshakes", "Connections that began a TLS handshake.", registry=registry
+        )
+        self.identified = Counter(
+            "escalator_identified",
+            "Connections whose client proved its certificate and made a call.",
+            registry=registry,
+        )
+        refusals = Counter(
+            "escalator_identity_refusals",
+            "Calls and streams refused in spite of a valid certificate, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.identity_refusals = {reason: refusals.labels(reason) for reason in IdentityRefusal}

@@ -26,7 +26,7 @@ from edge_node.adapters.rules import open_rules
 from edge_node.adapters.sources.registry import make_source
 from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.keeper import SpoolKeeper
-from edge_node.adapters.uplink import GrpcUplink
+from edge_node.adapters.uplink import GrpcUplink, open_certificates
 from edge_node.config import EdgeSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.capture import Capture
@@ -34,6 +34,7 @@ from edge_node.pipeline.escalation_lane import EscalationLane
 from edge_node.pipeline.frame_lane import FrameLane
 from edge_node.pipeline.inbox import LaneInbox
 from edge_node.ports import AskingRules, FrameSource
+from foundation.certificates import CertificateFiles
 from foundation.clock import Clock, SystemClock
 from foundation.errors import HardcaseError
 from foundation.supervision import run_thread
@@ -60,6 +61,7 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
     register_process_metrics(registry, "edge")
     metrics = EdgeMetrics(registry, settings.camera)
+    certificates = await asyncio.to_thread(open_certificates, settings, metrics.certificates)
     ready = Readiness("bundle", "source")
     telemetry = TelemetryServer(settings.telemetry.host, settings.telemetry.port, registry, ready)
     async with telemetry:
@@ -87,7 +89,14 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
                 settings.results, metrics.results_dropped, metrics.stages["write"], clock
             )
             stack.enter_context(writer)
-            node = _Node(settings, model, rules, _Outside(source, writer, spool), metrics, clock)
+            node = _Node(
+                settings,
+                model,
+                rules,
+                _Outside(source, writer, spool, certificates),
+                metrics,
+                clock,
+            )
             if spool is not None and node.escalations is not None:
                 spool.start(node.escalations, endings)
             await asyncio.to_thread(node.warm_up)
@@ -112,11 +121,12 @@ def _open_spool(
 
 @dataclass(frozen=True, slots=True)
 class _Outside:
-    """What the node reads from, writes to and keeps escalations in, opened."""
+    """What the node reads from, writes to, keeps escalations in and proves itself with, opened."""
 
     source: FrameSource
     writer: ResultWriter
     spool: SpoolKeeper | None
+    certificates: CertificateFiles | None
 
 
 class _Node:
@@ -156,7 +166,9 @@ class _Node:
                 clock,
             )
             encodings = frozenset(level.encoding for level in rules.gains.parsed_levels)
-            self._uplink = GrpcUplink(settings.escalator, encodings, metrics, clock)
+            self._uplink = GrpcUplink(
+                settings.escalator, encodings, metrics, clock, outside.certificates
+            )
         self._lane = FrameLane(
             settings, model, rules, self._inbox, outside.writer, self.escalations, metrics, clock
         )

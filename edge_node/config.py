@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from foundation.certificates import TlsSettings, is_loopback
 from foundation.errors import ConfigError
 from foundation.levels import Level
 from foundation.settings import Settings
@@ -239,6 +240,10 @@ class EscalatorSettings(Settings):
 
     address: str = Field(default="", pattern=r"^$|^[^\s/]+:[0-9]{1,5}$")
     """host:port; empty runs the edge alone."""
+    tls: TlsSettings = TlsSettings()
+    """How the edge node proves who it is, and which escalators it believes."""
+    plain_text: bool = False
+    """Connect off loopback even without TLS, where anyone may read and answer."""
     connect_timeout_s: float = Field(default=3.0, gt=0.0, le=300.0)
     """Deadline of the first call on a new connection."""
     stream_lifetime_s: float = Field(default=600.0, gt=0.0, le=86_400.0)
@@ -255,6 +260,21 @@ class EscalatorSettings(Settings):
     """Escalations sent and not yet answered."""
     message_bytes_max: int = Field(default=4 << 20, ge=1024, le=64 << 20)
     """Largest verdict accepted, and largest escalation sent."""
+
+    @property
+    def is_plain_off_loopback(self) -> bool:
+        """Whether crops would leave this machine unprotected."""
+        host = self.address.rpartition(":")[0]
+        return bool(host) and not (self.tls.given or is_loopback(host))
+
+    @model_validator(mode="after")
+    def _check_protected(self) -> Self:
+        if self.is_plain_off_loopback and not self.plain_text:
+            raise ValueError(
+                f"address ({self.address}) is on another machine and needs tls.ca, "
+                "tls.certificate and tls.key (`hardcase-certs` makes them), or plain_text: true"
+            )
+        return self
 
 
 class SpoolSettings(Settings):

@@ -26,6 +26,7 @@ from edge_node.values import (
     SpoolLoss,
     Suppression,
 )
+from foundation.certificates import CertificateMetrics
 
 AUDIT_STRATA = ("reported", "dismissed", "empty")
 SIGHTS = (Reason.GAP, Reason.BACKGROUND, Reason.NOVELTY)
@@ -324,6 +325,7 @@ class EdgeMetrics:
         self.uplink_connected = Gauge(
             "edge_uplink_connected", "1 while a stream to the escalator is open.", registry=registry
         )
+        self.certificates = CertificateMetrics(registry, "edge", "ca", "certificate")
         ignored = Counter(
             "edge_verdicts_ignored",
             "Verdicts for escalations that had ended (late or duplicate), or that were malformed.",

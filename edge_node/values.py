@@ -89,6 +89,7 @@ class LinkFailure(enum.StrEnum):
     NOT_AN_ESCALATOR = "not_an_escalator"
     REFUSED = "refused"
     ENDED_BY_ESCALATOR = "ended_by_escalator"
+    IDENTITY = "identity"
 
 
 class IgnoredVerdict(enum.StrEnum):

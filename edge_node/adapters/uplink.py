@@ -2,8 +2,9 @@
 
 Runs on the event loop. Every wait has a bound: the first call has a deadline, the stream has a
 lifetime, a silent connection is probed, a broken one is tried again after a pause that doubles with
-jitter up to a cap. Escalations in flight when a stream breaks are sent again; the escalator answers
-an id once however often it comes.
+jitter up to a cap. Every connection proves who this node is, with the certificate files as they are
+then; a stream makes place for another when they change. Escalations in flight when a stream breaks
+are sent again; the escalator answers an id once however often it comes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
+from cryptography import x509
 
-from edge_node.config import EscalatorSettings
+from edge_node.config import EdgeSettings, EscalatorSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.ports import UplinkFeed
 from edge_node.values import IgnoredVerdict, LinkFailure
+from foundation.certificates import CertificateFiles, CertificateMetrics
 from foundation.clock import Clock, elapsed_s
 from foundation.errors import (
     ConfigError,
@@ -30,6 +33,7 @@ from foundation.errors import (
     TransientError,
 )
 from foundation.escalations import Capabilities, Encoding
+from foundation.identity import DeviceName, names_of
 from foundation.wire import (
     capabilities_from_proto,
     error_from_rpc,
@@ -42,11 +46,45 @@ from protos.escalation.v1 import escalation_pb2_grpc as pb_grpc
 log = logging.getLogger(__name__)
 
 _Call = grpc.aio.StreamStreamCall[pb.Escalation, pb.Verdict]
+_CERTIFICATES_REVIEW_S = 2.0
+_TLS_FAILED = ("handshake failed", "hostname verification", "security handshaker")
+_REFUSED_BY_OTHER = ("failed to connect", "socket closed")
+"""An escalator that does not accept a certificate closes the connection and does not say why."""
 _NOT_HTTP2 = ("http1", "Trying to connect an http1.x server", "protocol error", "Socket closed")
 
 
+class _IdentityError(ConfigError):
+    """One side does not believe the other."""
+
+
+def open_certificates(
+    settings: EdgeSettings, metrics: CertificateMetrics
+) -> CertificateFiles | None:
+    """The certificate files that the settings name; None for plain text.
+
+    Raises:
+        ConfigError: One is missing or damaged, or the certificate is not this node's.
+    """
+    metrics.plain_text.set(settings.escalator.is_plain_off_loopback)
+    if not settings.escalator.tls.given:
+        return None
+    site, camera = settings.site, settings.camera
+
+    def check(certificate: x509.Certificate) -> None:
+        names = names_of(certificate)
+        if not any(name.permits(site, camera) for name in names):
+            raise ConfigError(
+                f"{settings.escalator.tls.certificate} (escalator.tls.certificate) does not name "
+                f"this node, {DeviceName(site, camera).uri}, but "
+                f"{', '.join(name.uri for name in names) or 'no device'}",
+                remedy="Give the certificate of this node, or correct `site` and `camera`",
+            )
+
+    return CertificateFiles(settings.escalator.tls, metrics, check)
+
+
 class GrpcUplink:
-    """One connection at a time to one address."""
+    """One connection at a time to one address, with the given certificates or in plain text."""
 
     def __init__(
         self,
@@ -54,11 +92,13 @@ class GrpcUplink:
         encodings: frozenset[Encoding],
         metrics: EdgeMetrics,
         clock: Clock,
+        certificates: CertificateFiles | None = None,
     ) -> None:
         self._settings = settings
         self._encodings = encodings
         self._metrics = metrics
         self._clock = clock
+        self._certificates = certificates
         self._said = ""
 
     async def run(self, feed: UplinkFeed) -> None:
@@ -93,7 +133,15 @@ class GrpcUplink:
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_http_proxy", 0),
         ]
-        async with grpc.aio.insecure_channel(settings.address, options=options) as channel:
+        certificates = self._certificates
+        if certificates is None:
+            opened = grpc.aio.insecure_channel(settings.address, options=options)
+        else:
+            await asyncio.to_thread(certificates.refresh)
+            now = certificates.credentials
+            credentials = grpc.ssl_channel_credentials(now.ca_pem, now.key_pem, now.chain_pem)
+            opened = grpc.aio.secure_channel(settings.address, credentials, options=options)
+        async with opened as channel:
             yield channel
 
     async def _ask_capabilities(self, stub: pb_grpc.EscalationServiceStub) -> Capabilities:
@@ -126,12 +174,16 @@ class GrpcUplink:
         call = stub.Escalate(timeout=self._settings.stream_lifetime_s)
         sender = asyncio.create_task(self._send(call, limit, feed), name="uplink-send")
         receiver = asyncio.create_task(self._receive(call, feed), name="uplink-receive")
+        reviewer = asyncio.create_task(self._until_other_certificates(), name="uplink-review")
+        tasks = (sender, receiver, reviewer)
         feed.set_capabilities(capabilities)
         feed.set_connected(True)
         try:
-            done, _ = await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            if done == {reviewer}:
+                return
             raise self._translate_end(await call.code())
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -141,10 +193,18 @@ class GrpcUplink:
             raise self._translate_end(await call.code()) from error
         finally:
             call.cancel()
-            for task in (sender, receiver):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(sender, receiver, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             feed.set_connected(False)
+
+    async def _until_other_certificates(self) -> None:
+        """Ends when there are new certificates to connect with."""
+        while True:
+            await asyncio.sleep(_CERTIFICATES_REVIEW_S)
+            certificates = self._certificates
+            if certificates is not None and await asyncio.to_thread(certificates.refresh):
+                return
 
     async def _send(
         self,
@@ -176,10 +236,13 @@ class GrpcUplink:
     def _translate(self, error: grpc.aio.AioRpcError) -> HardcaseError:
         address = self._settings.address
         details = error.details() or ""
+        if self._certificates is not None and (mistrust := _mistrust(error, address)):
+            return mistrust
         if any(sign in details for sign in _NOT_HTTP2) or "http status" in details.lower():
             return ConfigError(
                 f"{address} is not a Hardcase escalator: {details}",
-                remedy="Check escalator.address; frames go on without it",
+                remedy="Check escalator.address, and escalator.tls if it wants certificates; "
+                "frames go on without it",
             )
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             return TransientError(
@@ -201,7 +264,34 @@ class GrpcUplink:
             log.info("%s", text)
 
 
+def _mistrust(error: grpc.aio.AioRpcError, address: str) -> _IdentityError | None:
+    """Which side did not believe the other; None where the failure is another one."""
+    details = error.details() or ""
+    said = details.lower()
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        return _IdentityError(
+            f"The escalator at {address} refuses this node: {details}",
+            remedy="Replace escalator.tls.certificate; frames go on without the escalator",
+        )
+    if any(sign in said for sign in _TLS_FAILED):
+        return _IdentityError(
+            f"This node does not believe the escalator at {address}: {details}",
+            remedy="Its certificate must be valid, name that host and be of an authority in "
+            "escalator.tls.ca; frames go on without it",
+        )
+    if all(sign in said for sign in _REFUSED_BY_OTHER):
+        return _IdentityError(
+            f"{address} ended the connection in the handshake, as an escalator does that does not "
+            f"accept this node's certificate: {details}",
+            remedy="The certificate must be valid and of an authority in the escalator's tls.ca; "
+            "frames go on without it",
+        )
+    return None
+
+
 def _failure_of(error: HardcaseError) -> LinkFailure:
+    if isinstance(error, _IdentityError):
+        return LinkFailure.IDENTITY
     if isinstance(error, ConfigError):
         foreign = "not a Hardcase escalator" in error.message
         return LinkFailure.NOT_AN_ESCALATOR if foreign else LinkFailure.REFUSED

@@ -14,10 +14,8 @@ import yaml
 from checks import manifests
 from cloud_escalator.config import EscalatorSettings
 from edge_node.config import EdgeSettings
+from foundation.certificates import TlsSettings
 from foundation.settings import load_settings
-from protos.escalation.v1 import escalation_pb2
-
-SERVICE = escalation_pb2.DESCRIPTOR.services_by_name["EscalationService"].full_name
 
 
 @pytest.fixture
@@ -30,6 +28,20 @@ def deployment() -> dict[str, Any]:
 def daemon_set() -> dict[str, Any]:
     """The edge node's DaemonSet."""
     return manifests.load(manifests.BASE / "edge-daemonset.yaml")[0]
+
+
+def assert_files_are_mounted(tls: TlsSettings, pod: dict[str, Any], secret: str) -> None:
+    """The files of TLS lie where the pod mounts that Secret, which only its group can read."""
+    (volume,) = [one for one in pod["volumes"] if "secret" in one]
+    assert volume["secret"] == {"secretName": secret, "defaultMode": 0o440}
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+    (mount,) = [
+        one for one in pod["containers"][0]["volumeMounts"] if one["name"] == volume["name"]
+    ]
+    folder = Path(mount["mountPath"])
+    assert (tls.ca, tls.certificate, tls.key) == tuple(
+        str(folder / name) for name in ("ca.crt", "tls.crt", "tls.key")
+    )
 
 
 def test_base_passes_its_check(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +93,8 @@ def test_escalator_settings_are_valid(deployment: dict[str, Any]) -> None:
     assert settings.listen == f"0.0.0.0:{ports['grpc']}"
     assert settings.telemetry_listen == f"0.0.0.0:{ports['telemetry']}"
     for probe in ("startupProbe", "readinessProbe"):
-        assert container[probe]["grpc"] == {"port": ports["grpc"], "service": SERVICE}
+        assert container[probe]["httpGet"] == {"path": "/readyz", "port": "telemetry"}
+    assert_files_are_mounted(settings.tls, pod, "escalator-tls")
     pause_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] > settings.drain_s + pause_s
 
@@ -102,6 +115,7 @@ def test_edge_settings_are_valid(
     assert pod["terminationGracePeriodSeconds"] > settings.drain_s
     mounts = [Path(mount["mountPath"]) for mount in pod["containers"][0]["volumeMounts"]]
     assert Path(settings.results.path).parent in mounts
+    assert_files_are_mounted(settings.escalator.tls, pod, "edge-tls")
     service = manifests.load(manifests.BASE / "escalator-service.yaml")[0]
     host, _, grpc_port = settings.escalator.address.rpartition(":")
     assert host == f"{service['metadata']['name']}.hardcase.svc"

@@ -6,9 +6,12 @@ that is none is counted, and the verdicts that its stream still awaits are writt
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 import grpc
 import grpc.aio
@@ -17,6 +20,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cloud_escalator.adapters.grpc_server.stream import EscalationStream
+from cloud_escalator.adapters.grpc_server.trust import Peer, Trust
 from cloud_escalator.config import EscalatorSettings
 from cloud_escalator.metrics import EscalatorMetrics, StreamEnd
 from cloud_escalator.ports import VerdictSink
@@ -25,10 +29,15 @@ from foundation.escalations import Capabilities, Escalation
 from foundation.wire import capabilities_to_proto, escalation_from_proto
 from protos.escalation.v1 import escalation_pb2
 
+log = logging.getLogger(__name__)
+
 SERVICE = escalation_pb2.DESCRIPTOR.services_by_name["EscalationService"].full_name
 
 _CLOSING_GRACE_S = 1.0
 """For calls that are still open after the drain: health watches and clients that do not read."""
+
+_TRUST_REVIEW_S = 1.0
+"""How often the files of TLS and the clients of open streams are looked at again."""
 
 _CONTROL_CALLS_MAX = 16
 """Health, reflection and capabilities calls that fit beside the streams of one connection."""
@@ -42,6 +51,7 @@ class GrpcServer:
 
     Args:
         settings: address and limits.
+        trust: who may ask, and as whom.
         capabilities: what edge nodes are told.
         submit: called with every valid request, the seconds until it expires, and its stream.
         reject: called for every request that is none: its id if known, why, and its stream.
@@ -54,6 +64,7 @@ class GrpcServer:
     def __init__(
         self,
         settings: EscalatorSettings,
+        trust: Trust,
         capabilities: Capabilities,
         submit: Submit,
         reject: Reject,
@@ -62,11 +73,13 @@ class GrpcServer:
         self.port = 0
         self._listen = settings.listen
         self._limits = settings.limits
+        self._trust = trust
         self._capabilities = capabilities_to_proto(capabilities).SerializeToString()
         self._submit = submit
         self._reject = reject
         self._metrics = metrics
-        self._streams: set[EscalationStream] = set()
+        self._streams: dict[EscalationStream, Peer] = {}
+        self._pretenders: WeakSet[EscalationStream] = WeakSet()
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # not in the stubs
         self._server: grpc.aio.Server | None = None
 
@@ -87,7 +100,12 @@ class GrpcServer:
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
-            self.port = server.add_insecure_port(self._listen)
+            credentials = self._trust.server_credentials()
+            self.port = (
+                server.add_insecure_port(self._listen)
+                if credentials is None
+                else server.add_secure_port(self._listen, credentials)
+            )
         except RuntimeError as error:
             raise ConfigError(
                 f"Cannot listen on {self._listen}: {error}",
@@ -111,6 +129,15 @@ class GrpcServer:
         """Reports NOT_SERVING from now on, so that clients are sent elsewhere."""
         await self._health.enter_graceful_shutdown()
 
+    async def review_trust(self) -> None:
+        """Takes changed files, and ends the streams of clients no longer believed, for ever."""
+        while True:
+            await asyncio.sleep(_TRUST_REVIEW_S)
+            await asyncio.to_thread(self._trust.refresh)
+            for stream, peer in tuple(self._streams.items()):
+                if stream.end is not StreamEnd.UNTRUSTED and self._trust.refusal(peer):
+                    stream.cut_off()
+
     def _options(self) -> list[tuple[str, int]]:
         limits = self._limits
         return [
@@ -126,13 +153,22 @@ class GrpcServer:
         ]
 
     async def _get_capabilities(
-        self, _request: bytes, _context: grpc.aio.ServicerContext[Any, Any]
+        self, _request: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> bytes:
+        await self._identify(context)
         return self._capabilities
+
+    async def _identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
+        """Who calls; a client that is not believed has its call ended here."""
+        peer = self._trust.identify(context)
+        if refusal := self._trust.refusal(peer):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, refusal)
+        return peer
 
     async def _escalate(
         self, _requests: object, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
+        peer = await self._identify(context)
         if len(self._streams) >= self._limits.streams_max:
             self._metrics.streams_ended[StreamEnd.REFUSED].inc()
             await context.abort(
@@ -140,14 +176,18 @@ class GrpcServer:
                 f"{self._limits.streams_max} streams are open, and no more are served",
             )
         stream = EscalationStream(self._receive, self._limits)
-        self._streams.add(stream)
+        self._streams[stream] = peer
         self._metrics.streams.inc()
         try:
             await stream.serve(context)
         finally:
-            self._streams.discard(stream)
+            del self._streams[stream]
             self._metrics.streams.dec()
             self._metrics.streams_ended[stream.end].inc()
+        if stream.end is StreamEnd.UNTRUSTED:
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED, "The certificate is no longer accepted"
+            )
         if stream.end is StreamEnd.SLOW:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -172,5 +212,23 @@ class GrpcServer:
         except RejectedError as error:
             self._reject(proto.id, error, stream)
             return
+        peer = self._streams[stream]
+        if not peer.permits(escalation.site, escalation.camera):
+            self._refuse_name(escalation, stream, peer)
+            return
         self._metrics.image_bytes.inc(len(escalation.image))
         self._submit(escalation, remaining_s, stream)
+
+    def _refuse_name(self, escalation: Escalation, stream: EscalationStream, peer: Peer) -> None:
+        """Rejects what a client says in another's name; said once for each stream."""
+        error = RejectedError(
+            f"The certificate of this client does not name the camera {escalation.camera!r} of "
+            f"site {escalation.site!r}",
+            reason=RejectReason.NOT_PERMITTED,
+            remedy="Give it a certificate of its own, or correct site and camera in its settings",
+        )
+        if stream not in self._pretenders:
+            self._pretenders.add(stream)
+            names = ", ".join(name.uri for name in peer.names or ())
+            log.warning("%s; it names %s: %s", error.message, names, peer)
+        self._reject(escalation.id, error, stream)

@@ -70,6 +70,12 @@ class EscalationStream:
         self.end = end
         self._work.set()
 
+    def cut_off(self) -> None:
+        """Ends at once: nothing more is read or written for a client that is not believed."""
+        self._ended = True
+        self._outbound.clear()
+        self.finish(StreamEnd.UNTRUSTED)
+
     async def serve(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Reads and writes until the client is done or too slow, or the service drains."""
         try:
@@ -106,7 +112,7 @@ class EscalationStream:
                 except TimeoutError:
                     self.end = StreamEnd.SLOW
                     return
-            if not self._reading and self._awaited == 0:
+            if self._ended or (not self._reading and self._awaited == 0):
                 return
             self._work.clear()
             await self._work.wait()

@@ -1,0 +1,1 @@
+"""Makes certificates for development and trials: an authority, servers, devices, revocations."""
