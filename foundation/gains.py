@@ -161,10 +161,12 @@ class GainModel(Settings):
             sizes_px: (N,) square root of the box's area, source pixels.
         """
         table, knots, edges = self._arrays
-        at = np.clip(np.searchsorted(knots, scores, side="right") - 1, 0, len(knots) - 2)
+        # Not np.clip: for a handful of numbers it takes several times as long.
+        at = np.minimum(np.maximum(knots.searchsorted(scores, "right") - 1, 0), len(knots) - 2)
         low = knots[at]
-        part = np.clip((scores - low) / (knots[at + 1] - low), 0, 1).astype(np.float32)
-        size = np.searchsorted(edges, sizes_px, side="right")
+        part = np.minimum(np.maximum((scores - low) / (knots[at + 1] - low), 0), 1)
+        part = part.astype(np.float32, copy=False)
+        size = edges.searchsorted(sizes_px, "right")
         gains = table[:, size, at] * (1 - part) + table[:, size, at + 1] * part
         return np.asarray(gains, np.float32)
 

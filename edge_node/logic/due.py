@@ -6,6 +6,7 @@ tracks that the steps before have left.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from edge_node.logic.rows import (
     FORESEEN_DRAWN,
     FORESEEN_NOT,
     FORESEEN_UNKNOWN,
+    Floats,
     Mask,
     Positions,
     Rows,
@@ -73,16 +75,22 @@ def whereabouts(
         leaving_frames: One that its motion carries out within so many frames is about to leave.
         frame_size: Width and height in source pixels.
     """
-    width, height = frame_size
+    border, end = _ends(frame_size)
     box, unseen = rows["box"][at], rows["coasted"][at] > 0
     boxes = np.where(unseen[:, None], box, rows["seen_box"][at])
-    border = np.array([_BORDER_PX, _BORDER_PX, _BORDER_PX - width, _BORDER_PX - height], np.float32)
-    cut = unseen | (boxes * _INWARDS < border).any(axis=1)
+    cut = unseen | np.logical_or.reduce(boxes * _INWARDS < border, axis=1)
     motion = rows["velocity"][at] * np.float32(leaving_frames)
     then = (box.reshape(-1, 2, 2) + motion[:, None]).reshape(-1, 4)
-    end = np.array([0, 0, -width, -height], np.float32)
-    leaving = cut | (then * _INWARDS < end).any(axis=1)
+    leaving = cut | np.logical_or.reduce(then * _INWARDS < end, axis=1)
     return Whereabouts(boxes, cut, leaving)
+
+
+@functools.lru_cache(maxsize=8)
+def _ends(frame_size: tuple[int, int]) -> tuple[Floats, Floats]:
+    """What the sides of a box, counted inwards, are below when they are cut, and when outside."""
+    width, height = frame_size
+    outside = np.array([0, 0, -width, -height], np.float32)
+    return outside + np.float32(_BORDER_PX), outside
 
 
 def cooling_down(rows: Rows, at: Positions, cooldown_s: float, now_ns: int) -> Mask:

@@ -196,7 +196,8 @@ class Planner:
         """Square regions (N, 4) around boxes, shifted into the frame: `crop_region`, in bulk."""
         corners = boxes.astype(np.float64)
         low, high = corners[:, :2], corners[:, 2:]
-        side = (self._crop.margin * (high - low).max(axis=1)).round()
+        width, height = (high - low).T
+        side = (self._crop.margin * np.maximum(width, height)).round()
         side = np.maximum(side, self._crop.side_min_px)[:, None]
         sides = np.minimum(side, np.array(frame_size, np.float64))
         start = ((low + high - sides) / 2).round()

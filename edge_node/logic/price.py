@@ -48,7 +48,14 @@ class PriceCurve:
 
     def price(self, level: float) -> float:
         """Value per unit that the last token of this level is worth."""
-        return float(np.interp(level, self._levels, self._prices))
+        levels, prices = self._levels, self._prices
+        # np.interp of one number costs several times what this does.
+        above = int(levels.searchsorted(level, "right"))
+        if above == 0 or above == len(levels):
+            return float(prices[min(above, len(levels) - 1)])
+        low, high = float(levels[above - 1]), float(levels[above])
+        begins, ends = float(prices[above - 1]), float(prices[above])
+        return begins + (ends - begins) * ((level - low) / (high - low))
 
 
 NO_PRICE = PriceCurve(np.zeros(1), np.zeros(1))

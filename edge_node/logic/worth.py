@@ -36,10 +36,10 @@ class Latency:
         self._prior = np.zeros(len(_EDGES_S) + 1)
         self._prior[int(np.searchsorted(_EDGES_S, _PRIOR_S))] = 1.0
         self._missing = 0.0
-        self._shares = self._prior
         self._middles: Array = np.concatenate(
             [_EDGES_S[:1] / 2, np.sqrt(_EDGES_S[1:] * _EDGES_S[:-1]), _EDGES_S[-1:]]
         )
+        self._sum_up()
 
     def learn(self, latency_s: float | None) -> None:
         """Hears of a verdict that took so long, or (None) of one that never came."""
@@ -50,17 +50,24 @@ class Latency:
             self._missing += 1
         else:
             self._counts[int(np.searchsorted(_EDGES_S, latency_s))] += 1
-        counts = self._counts + self._prior
-        self._shares = np.asarray(counts / (counts.sum() + self._missing))
+        self._sum_up()
 
     def within(self, seconds: float) -> float:
         """The probability that a verdict comes within this time."""
-        return float(self._shares[self._middles <= seconds].sum())
+        return float(self._until[self._middles.searchsorted(seconds, "right")])
 
     def time_left(self, seconds: Array) -> Array:
         """Expected seconds (N,) that remain after the verdict of what is in view for so long."""
-        left = np.maximum(np.asarray(seconds)[:, None] - self._middles, 0)
-        return np.asarray(left @ self._shares)
+        # A verdict that takes t leaves s - t; summed over what comes within s.
+        at = self._middles.searchsorted(seconds, "right")
+        return np.asarray(np.maximum(self._until[at] * seconds - self._time_until[at], 0.0))
+
+    def _sum_up(self) -> None:
+        """Sums the shares of latencies, and of the time that they take, up to each of them."""
+        counts = self._counts + self._prior
+        shares = counts / (counts.sum() + self._missing)
+        self._until: Array = np.append(0.0, shares.cumsum())
+        self._time_until: Array = np.append(0.0, (shares * self._middles).cumsum())
 
 
 class Worth:
@@ -113,5 +120,5 @@ class Worth:
         size = np.array([frame_width, frame_height], np.float64)
         room = np.where(velocity > 0, size - centre, centre)
         frames = np.maximum(room, 0) / np.maximum(np.abs(velocity), 1e-3)
-        horizon_s = self._settings.live_horizon_s
-        return np.asarray(np.minimum(frames.min(axis=1) * self._frame_s, horizon_s))
+        nearest = np.minimum(frames[:, 0], frames[:, 1])
+        return np.asarray(np.minimum(nearest * self._frame_s, self._settings.live_horizon_s))
