@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,6 +46,13 @@ from protos.escalation.v1 import escalation_pb2
 METHOD = "/hardcase.escalation.v1.EscalationService/Escalate"
 EXPIRY_S = 120.0
 DISTINCT_CROPS = 32
+NO_LIMITS = {"stream_requests_max": 10_000, "queue_requests_max": 10_000}
+NO_QUOTA = {
+    "device_requests_per_s": 1e6,
+    "device_requests_burst": 1e6,
+    "device_bytes_per_s": 1e12,
+    "device_bytes_burst": 1e12,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +202,10 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(bundle: Path, options: argparse.Namespace) -> Iterator[tuple[int, psutil.Process]]:
-    """The escalator in a process of its own; gives its port and its process."""
+def serving(
+    bundle: Path, options: argparse.Namespace, limits: Mapping[str, float] = NO_LIMITS
+) -> Iterator[tuple[int, psutil.Process]]:
+    """The escalator in a process of its own, no device held to a quota; gives port and process."""
     settings = {
         "bundle": str(bundle),
         "listen": "127.0.0.1:0",
@@ -205,7 +214,7 @@ def serving(bundle: Path, options: argparse.Namespace) -> Iterator[tuple[int, ps
         "inference": {"threads": options.threads},
         "decode": {"threads": options.decode_threads},
         "batch": {"size_max": options.batch},
-        "limits": {"stream_requests_max": 10_000, "queue_requests_max": 10_000},
+        "limits": {**NO_QUOTA, **limits},
     }
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "escalator.yaml"

@@ -29,7 +29,7 @@ from cloud_escalator.logic.crops import Reporter
 from cloud_escalator.logic.remember import VerdictMemory
 from cloud_escalator.metrics import EscalatorMetrics
 from cloud_escalator.pipeline import EscalationPipeline
-from cloud_escalator.ports import BatchResult, DecodedCrop, Workers
+from cloud_escalator.ports import BatchResult, DecodedCrop, Door, Workers
 from foundation.bundle import Bundle
 from foundation.clock import Clock, SystemClock, after_s
 from foundation.escalations import Capabilities, ModelDescription, Verdict
@@ -104,7 +104,8 @@ async def open_escalator(
         pipeline = EscalationPipeline(settings, workers, ledger, cost, reporter, clock, metrics)
         moving = tasks.create_task(pipeline.run(), name="pipeline")
         capabilities = _capabilities(settings, bundle)
-        server = GrpcServer(settings, trust, capabilities, pipeline.submit, ledger.reject, metrics)
+        door = Door(pipeline.submit, ledger.reject, ledger.shed)
+        server = GrpcServer(settings, trust, capabilities, door, clock, metrics)
         async with server:
             reviewing = tasks.create_task(server.review_trust(), name="trust_review")
             readiness.set("accepting", True)

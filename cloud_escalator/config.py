@@ -75,17 +75,39 @@ class LimitSettings(Settings):
     """Shortest accepted side of a decoded crop."""
     encodings: tuple[Encoding, ...] = Field(default=tuple(Encoding), min_length=1)
     """Accepted encodings."""
-    streams_max: int = Field(default=64, ge=1, le=10_000)
+    connections_max: int = Field(default=1024, ge=1, le=100_000)
+    """Connections open at once; a further one is closed."""
+    connection_idle_s: float = Field(default=300.0, ge=1.0, le=86_400.0)
+    """A connection without a call for so long is closed."""
+    streams_max: int = Field(default=256, ge=1, le=10_000)
     """Streams open at once; a further one is refused."""
     stream_requests_max: int = Field(default=64, ge=1, le=100_000)
-    """Requests of one stream that may await their verdict; beyond it the stream is not read. Well
-    below `queue_requests_max`, so that one client cannot fill the queue for all others."""
+    """Requests of one stream that may await their verdict; beyond it the stream is not read, and
+    the time that a request then waits on its way counts against its expiry."""
     stream_write_timeout_s: float = Field(default=10.0, gt=0.0, le=600.0)
     """A client that takes no verdict for so long has its stream ended."""
+    stream_idle_s: float = Field(default=900.0, gt=0.0, le=86_400.0)
+    """A stream on which nothing was asked or awaited for so long is ended; an edge node opens
+    another. Longer than the edge's `escalator.stream_lifetime_s`, it ends only what has gone."""
     queue_requests_max: int = Field(default=256, ge=1, le=100_000)
-    """Requests that may wait for the model; beyond it they are shed."""
+    """Requests that may wait for the model; beyond it the device with the most of them has its
+    least valuable one shed."""
     queue_bytes_max: int = Field(default=64 << 20, ge=1 << 20, le=4 << 30)
-    """Encoded bytes that may wait for the model; beyond it requests are shed."""
+    """Encoded bytes that may wait for the model; beyond it the device with the most of them has
+    its least valuable request shed."""
+    device_streams_max: int = Field(default=8, ge=1, le=10_000)
+    """Streams of one device open at once; a further one is ended."""
+    device_requests_per_s: float = Field(default=100.0, gt=0.0, le=1e6)
+    """Requests that one device may send per second in the long run; beyond it they are shed."""
+    device_requests_burst: float = Field(default=200.0, ge=1.0, le=1e6)
+    """Requests that one device may send at once."""
+    device_bytes_per_s: float = Field(default=float(16 << 20), gt=0.0, le=1e12)
+    """Serialized bytes that one device may send per second in the long run."""
+    device_bytes_burst: float = Field(default=float(32 << 20), gt=0.0, le=1e12)
+    """Serialized bytes that one device may send at once."""
+    devices_remembered_max: int = Field(default=4096, ge=1, le=1_000_000)
+    """Devices whose use of their quota is remembered; the one that asked least recently is
+    forgotten first."""
 
 
 class DuplicateSettings(Settings):

@@ -31,13 +31,14 @@ Key = tuple[str, str, str]
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One admitted request.
+    """One request, admitted or about to be.
 
     Attributes:
         number: unique within the process.
         key: site, camera and id: what makes a request the same request.
         escalation: the request.
-        waiting: its instants, for the batch logic.
+        waiting: when it came, and by when its batch should have run.
+        expires_at_ns: when an answer is of no more use.
         sink: the stream that gets the verdict.
         queued_s: from receipt to the start of its batch.
     """
@@ -46,6 +47,7 @@ class Ticket:
     key: Key
     escalation: Escalation
     waiting: Waiting
+    expires_at_ns: int
     sink: VerdictSink
     queued_s: float = 0.0
 
@@ -85,15 +87,19 @@ class Ledger:
         """Returns once no request is under way."""
         await self._empty.wait()
 
-    def open(self, escalation: Escalation, waiting: Waiting, sink: VerdictSink) -> Ticket:
-        """Opens a ticket for an admitted request."""
+    def prepare(
+        self, escalation: Escalation, waiting: Waiting, expires_at_ns: int, sink: VerdictSink
+    ) -> Ticket:
+        """Writes a ticket that takes effect once it is opened."""
         key = (escalation.site, escalation.camera, escalation.id)
         self._numbers += 1
-        ticket = Ticket(self._numbers, key, escalation, waiting, sink)
-        self._open[key] = ticket
+        return Ticket(self._numbers, key, escalation, waiting, expires_at_ns, sink)
+
+    def open(self, ticket: Ticket) -> None:
+        """Opens the ticket of an admitted request."""
+        self._open[ticket.key] = ticket
         self._empty.clear()
-        sink.attach()
-        return ticket
+        ticket.sink.attach()
 
     def answer_again(self, escalation: Escalation, now_ns: int, sink: VerdictSink) -> bool:
         """Serves a request that was sent before; returns False when it was not.
@@ -155,7 +161,7 @@ class Ledger:
         self._close(ticket, self._verdict(ticket.escalation.id, Expired()))
 
     def close_shed(self, ticket: Ticket, refused: Refused) -> None:
-        """The service ends before the request's turn."""
+        """Gives up an admitted request: for a better one, for time, or because the service ends."""
         self._count_shed(refused)
         self._close(ticket, self._verdict(ticket.escalation.id, Shed(refused.retry_after_s)))
 

@@ -40,6 +40,8 @@ class StreamEnd(enum.StrEnum):
     REFUSED = "refused"
     MALFORMED = "malformed"
     SLOW = "slow"
+    IDLE = "idle"
+    OVER_QUOTA = "over_quota"
     DRAINED = "drained"
     UNTRUSTED = "untrusted"
 
@@ -58,6 +60,7 @@ class ExpiryStage(enum.StrEnum):
     ADMISSION = "admission"
     QUEUE = "queue"
     BATCH = "batch"
+    ANSWER = "answer"
 
 
 class DuplicateState(enum.StrEnum):

@@ -2,11 +2,15 @@
 
     submit ─► sent before? ─► admit ─► waiting ─► decoding ─► ready ─► running ─► verdict
                   │             │         │          │          │          │
-              duplicate    shed, expired  expired  rejected   expired    failed
+              duplicate    shed, expired  shed     rejected   expired    failed
+                                         expired                         expired
 
-Invariants: the queue is first in, first out and bounded; expired work is never executed; at most
-two batches of crops are held as pixels beside the running one; one batch runs at a time. Everything
-here runs on the event loop, so nothing is locked.
+Invariants: what waits is bounded, and served in turns of the devices; what has been given to the
+decoder keeps its place. What can no longer be answered in time is shed while there is time to ask
+again, expired work is never executed, and no answer is given after its expiry. Beside the running
+batch at most one more, and a crop for each decoding thread, are held as pixels; one batch runs at a
+time. Everything here runs
+on the event loop, so nothing is locked.
 """
 
 from __future__ import annotations
@@ -18,17 +22,19 @@ from dataclasses import dataclass, field
 from cloud_escalator.config import EscalatorSettings
 from cloud_escalator.ledger import Ledger, Ticket
 from cloud_escalator.logic.admit import (
-    AdmissionLimits,
     Admitted,
     AlreadyExpired,
     Load,
     Refused,
     ShedReason,
     admit,
+    predict_finish_s,
+    retry_after_s,
 )
 from cloud_escalator.logic.batch import BatchPolicy, Waiting, plan_batch
 from cloud_escalator.logic.cost import BatchCost
 from cloud_escalator.logic.crops import Reporter, check_crop
+from cloud_escalator.logic.fair import Claim, FairQueue
 from cloud_escalator.metrics import EscalatorMetrics, ExpiryStage
 from cloud_escalator.ports import BatchResult, VerdictSink, Workers
 from foundation.clock import Clock, after_s, elapsed_s
@@ -38,6 +44,10 @@ from foundation.frames import Pixels
 
 DRAIN_RETRY_AFTER_S = 1.0
 """What a draining escalator tells its clients: about what another one needs to take over."""
+
+WAY_BACK_SHARE = 0.05
+WAY_BACK_MAX_S = 0.1
+"""What is kept of a request's time, and at most, for the way of its answer back to the edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +89,28 @@ class EscalationPipeline:
         self._reporter = reporter
         self._clock = clock
         self._metrics = metrics
-        self._admission = AdmissionLimits(
-            queued_max=settings.limits.queue_requests_max,
-            queued_bytes_max=settings.limits.queue_bytes_max,
-            drain_retry_after_s=DRAIN_RETRY_AFTER_S,
-        )
+        self._limits = settings.limits
         self._encodings = frozenset(settings.limits.encodings)
         self._policy = BatchPolicy(cost.size_max, settings.batch.idle_wait_s)
-        self._decode_ahead = 2 * cost.size_max
-        self._waiting: deque[Ticket] = deque()
+        # One batch, and work for every thread: what is decoded can no longer be overtaken.
+        self._decode_ahead = cost.size_max + settings.decode.threads
+        self._waiting: FairQueue[Ticket] = FairQueue()
         self._decoding: dict[int, Ticket] = {}
         self._ready: list[_Crop] = []
         self._alone: deque[_Crop] = deque()  # of failed batches, each to run by itself
         self._running: list[_Crop] = []
-        self._running_until_ns = 0
+        self._running_since_ns = 0
         self._queued_bytes = 0
         self._draining = False
 
-    def submit(self, escalation: Escalation, remaining_s: float, sink: VerdictSink) -> None:
+    def submit(
+        self, escalation: Escalation, device: str, remaining_s: float, sink: VerdictSink
+    ) -> None:
         """Takes, or at once answers, one request.
 
         Args:
             escalation: the request.
+            device: whose share of the model it counts against.
             remaining_s: time until it expires, counted from now.
             sink: where its verdict goes.
         """
@@ -112,18 +122,19 @@ class EscalationPipeline:
         except RejectedError as error:
             self._ledger.reject(escalation.id, error, sink)
             return
-        image_bytes = len(escalation.image)
-        decision = admit(self._load(now_ns), remaining_s, image_bytes, self._admission, self._cost)
-        match decision:
+        usable_s = remaining_s - min(WAY_BACK_SHARE * remaining_s, WAY_BACK_MAX_S)
+        waiting = Waiting(now_ns, after_s(now_ns, usable_s))
+        expires_at_ns = after_s(now_ns, remaining_s)
+        ticket = self._ledger.prepare(escalation, waiting, expires_at_ns, sink)
+        claim = Claim(device, escalation.value, waiting.deadline_ns, len(escalation.image), ticket)
+        load = self._load(self._waiting.place_of(claim), now_ns)
+        match admit(load, usable_s, DRAIN_RETRY_AFTER_S, self._cost):
             case AlreadyExpired():
                 self._ledger.expire(escalation.id, sink)
-            case Refused():
-                self._ledger.shed(escalation.id, decision, sink)
+            case Refused() as refused:
+                self._ledger.shed(escalation.id, refused, sink)
             case Admitted():
-                waiting = Waiting(now_ns, after_s(now_ns, remaining_s))
-                self._waiting.append(self._ledger.open(escalation, waiting, sink))
-                self._queued_bytes += image_bytes
-                self._feed_decoder(now_ns)
+                self._enqueue(claim, load, now_ns)
 
     async def run(self) -> None:
         """Moves requests along for as long as it is not cancelled."""
@@ -166,24 +177,67 @@ class EscalationPipeline:
                 reason=RejectReason.UNSUPPORTED_ENCODING,
             )
 
-    def _queued(self) -> int:
-        return len(self._waiting) + len(self._decoding) + len(self._ready) + len(self._alone)
-
-    def _load(self, now_ns: int) -> Load:
-        left_s = elapsed_s(now_ns, self._running_until_ns) if self._running else 0.0
-        return Load(
-            queued=self._queued(),
-            queued_bytes=self._queued_bytes,
-            running=len(self._running),
-            running_left_s=max(0.0, left_s),
-            draining=self._draining,
+    def _enqueue(self, claim: Claim[Ticket], load: Load, now_ns: int) -> None:
+        """Lets an admitted request wait, if need be in the place of a less valuable one."""
+        committed = self._committed()
+        bytes_max = self._limits.queue_bytes_max + self._waiting.size_bytes - self._queued_bytes
+        if committed + len(self._waiting) == 0:
+            bytes_max = claim.size_bytes  # or a crop above the limit would be shed for ever
+        given_up = self._waiting.make_room(
+            claim, self._limits.queue_requests_max - committed, bytes_max
         )
+        if given_up is None:
+            refused = self._refuse(ShedReason.QUEUE_FULL, load)
+            self._ledger.shed(claim.item.escalation.id, refused, claim.item.sink)
+            return
+        for gone in given_up:
+            its_load = self._load(self._waiting.place_of(gone), now_ns)
+            self._shed(gone.item, self._refuse(ShedReason.QUEUE_FULL, its_load))
+        self._ledger.open(claim.item)
+        self._waiting.add(claim)
+        self._queued_bytes += claim.size_bytes
+        self._feed_decoder(now_ns)
+
+    def _refuse(self, reason: ShedReason, load: Load) -> Refused:
+        return Refused(reason, retry_after_s(reason, load, self._cost))
+
+    def _committed(self) -> int:
+        """How many requests have left the queue and are not in a batch yet."""
+        return len(self._decoding) + len(self._ready) + len(self._alone)
+
+    def _load(self, place: int, now_ns: int) -> Load:
+        """The work before a request that has so many others before it in the queue."""
+        left_s = 0.0
+        if self._running:
+            until_ns = after_s(self._running_since_ns, self._cost.predict(len(self._running)))
+            left_s = max(elapsed_s(now_ns, until_ns), 0.0)
+        return Load(self._committed() + place, len(self._running), left_s, self._draining)
+
+    def _shed_late(self, now_ns: int) -> None:
+        """Gives up what can no longer be answered in time, early enough to ask again."""
+        now = self._load(0, now_ns)
+
+        def load_at(place: int) -> Load:
+            return Load(now.ahead + place, now.running, now.running_left_s, now.draining)
+
+        def is_late(claim: Claim[Ticket], place: int) -> bool:
+            finish_s = predict_finish_s(load_at(place), self._cost)
+            return after_s(now_ns, finish_s) > claim.deadline_ns
+
+        for claim, place in self._waiting.take_late(is_late):
+            if claim.deadline_ns <= now_ns:
+                self._expire(claim.item, ExpiryStage.QUEUE)
+            else:
+                self._shed(claim.item, self._refuse(ShedReason.DEADLINE, load_at(place)))
 
     def _feed_decoder(self, now_ns: int) -> None:
         """Keeps the decoder ahead of the model, but not further than memory is bounded for."""
-        while self._waiting and len(self._decoding) + len(self._ready) < self._decode_ahead:
-            ticket = self._waiting.popleft()
-            if ticket.waiting.deadline_ns <= now_ns:
+        while len(self._decoding) + len(self._ready) < self._decode_ahead:
+            claim = self._waiting.pop()
+            if claim is None:
+                return
+            ticket = claim.item
+            if claim.deadline_ns <= now_ns:
                 self._expire(ticket, ExpiryStage.QUEUE)
                 continue
             self._decoding[ticket.number] = ticket
@@ -209,6 +263,7 @@ class EscalationPipeline:
     def _take_batches(self) -> list[tuple[list[_Crop], BatchResult]]:
         """Takes note of a batch that has ended; its answers are still to be given."""
         finished = []
+        now_ns = self._clock.now_ns()
         for result in self._model.take():
             crops, self._running = self._running, []
             finished.append((crops, result))
@@ -221,7 +276,9 @@ class EscalationPipeline:
                     self._alone.extend(again)
                     self._queued_bytes += sum(len(c.ticket.escalation.image) for c in again)
             else:
-                self._cost.observe(len(crops), result.seconds)
+                # With the way to the thread and back, which a busy event loop makes longer.
+                took_s = max(result.seconds, elapsed_s(self._running_since_ns, now_ns))
+                self._cost.observe(len(crops), took_s)
         return finished
 
     def _advance(self) -> float | None:
@@ -229,10 +286,12 @@ class EscalationPipeline:
         now_ns = self._clock.now_ns()
         wait_s = None
         if not self._running:
-            self._expire_waiting(now_ns)
             wait_s = self._start_batch(now_ns)
+            self._feed_decoder(now_ns)
+            if self._running:
+                self._shed_late(now_ns)
         self._feed_decoder(now_ns)
-        self._metrics.queue_requests.set(self._queued())
+        self._metrics.queue_requests.set(len(self._waiting) + self._committed())
         return wait_s
 
     def _start_batch(self, now_ns: int) -> float | None:
@@ -261,7 +320,7 @@ class EscalationPipeline:
             self._metrics.queue_seconds.observe(ticket.queued_s)
         self._metrics.batch_size.observe(len(crops))
         self._running = crops
-        self._running_until_ns = after_s(now_ns, self._cost.predict(len(crops)))
+        self._running_since_ns = now_ns
         self._model.submit([crop.pixels for crop in crops])
 
     def _finish(self, crops: list[_Crop], result: BatchResult) -> None:
@@ -273,19 +332,20 @@ class EscalationPipeline:
             return
         for crop, detections in zip(crops, result.outcome, strict=True):
             ticket = crop.ticket
-            if self._ledger.is_open(ticket):
+            if not self._ledger.is_open(ticket):
+                continue
+            if ticket.expires_at_ns <= now_ns:
+                self._ledger.close_expired(ticket, ExpiryStage.ANSWER)
+            else:
                 asked = ticket.escalation
                 found = self._reporter.report(
                     detections, asked.region, crop.pixels, asked.proposals.boxes
                 )
                 self._ledger.close_answered(ticket, found, result.seconds, now_ns)
 
-    def _expire_waiting(self, now_ns: int) -> None:
-        late = [ticket for ticket in self._waiting if ticket.waiting.deadline_ns <= now_ns]
-        if late:
-            self._waiting = deque(t for t in self._waiting if t.waiting.deadline_ns > now_ns)
-        for ticket in late:
-            self._expire(ticket, ExpiryStage.QUEUE)
+    def _shed(self, ticket: Ticket, refused: Refused) -> None:
+        self._leave_queue(ticket)
+        self._ledger.close_shed(ticket, refused)
 
     def _expire(self, ticket: Ticket, stage: ExpiryStage) -> None:
         self._leave_queue(ticket)

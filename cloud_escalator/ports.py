@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from cloud_escalator.logic.admit import Refused
 from foundation.errors import RejectedError
-from foundation.escalations import Encoding, Verdict
+from foundation.escalations import Encoding, Escalation, Verdict
 from foundation.frames import Detections, Pixels
 
 
@@ -25,6 +27,21 @@ class VerdictSink(Protocol):
     def deliver(self, verdict: Verdict) -> bool:
         """Sends a verdict; returns False when the stream has ended."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What becomes of the messages of a stream.
+
+    Attributes:
+        submit: takes a valid request, its device, the seconds until it expires, and its stream.
+        reject: answers a request that is none: its id if known, why, and its stream.
+        shed: answers a request that comes too soon: its id, why, and its stream.
+    """
+
+    submit: Callable[[Escalation, str, float, VerdictSink], None]
+    reject: Callable[[str, RejectedError, VerdictSink], None]
+    shed: Callable[[str, Refused, VerdictSink], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,11 +277,17 @@ def _boxes_from_proto(messages: Iterable[pb.Detection]) -> LabelledBoxes:
         raise _malformed(f"it has more than {_BOXES_MAX} boxes")
     if any(len(d.label) > _TEXT_LENGTH_MAX for d in detections):
         raise _malformed(f"a label has more than {_TEXT_LENGTH_MAX} characters")
-    boxes = np.array(
-        [(d.box.x1, d.box.y1, d.box.x2, d.box.y2) for d in detections], np.float32
-    ).reshape(-1, 4)
-    scores = np.array([d.score for d in detections], np.float32)
-    ordered = (boxes[:, :2] <= boxes[:, 2:]).all() and np.isfinite(boxes).all()
-    if not (ordered and ((scores >= 0) & (scores <= 1)).all()):
+    # In plain Python: requests carry few boxes, and calls to numpy would cost more than the work.
+    rows = [(d.box.x1, d.box.y1, d.box.x2, d.box.y2) for d in detections]
+    scores = [d.score for d in detections]
+    ordered = all(
+        -math.inf < x1 <= x2 < math.inf and -math.inf < y1 <= y2 < math.inf
+        for x1, y1, x2, y2 in rows
+    )
+    if not (ordered and all(0.0 <= score <= 1.0 for score in scores)):
         raise _malformed("a box is inverted or not finite, or a score is not in 0..1")
-    return LabelledBoxes(boxes, scores, tuple(d.label for d in detections))
+    return LabelledBoxes(
+        np.array(rows, np.float32).reshape(-1, 4),
+        np.array(scores, np.float32),
+        tuple(d.label for d in detections),
+    )

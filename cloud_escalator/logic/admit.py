@@ -1,9 +1,9 @@
 """Decides at the door whether a request is taken, shed or already expired.
 
-Invariants: an expired request is never taken; a request is shed while the service drains, when the
-queue is full, or when the work ahead of it is predicted to outlast its expiry; an idle escalator
-always tries, because it has nothing better to do and because a cost estimate that has become too
-pessimistic would otherwise never be measured again.
+Invariants: an expired request is never taken; a request is shed while the service drains, or when
+the work that would be done before it is predicted to outlast its expiry; an idle escalator always
+tries, because it has nothing better to do and because a cost estimate that has become too
+pessimistic would otherwise never be measured again. Whether there is room is the queue's to say.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ RETRY_AFTER_MIN_S = 0.05
 
 
 class ShedReason(enum.StrEnum):
-    """Why a valid request was turned away."""
+    """Why a valid request was turned away, or given up while it waited."""
 
+    QUOTA = "quota"
     QUEUE_FULL = "queue_full"
     DEADLINE = "deadline"
     DRAINING = "draining"
@@ -27,36 +28,19 @@ class ShedReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the escalator has taken on at one instant.
+    """What the escalator would do before a request, seen at one instant.
 
     Attributes:
-        queued: requests taken and not yet in the running batch.
-        queued_bytes: encoded bytes of those requests.
+        ahead: requests that are served before it, those of the running batch not counted.
         running: crops in the running batch, 0 when the model is idle.
         running_left_s: predicted seconds until the running batch ends, not negative.
         draining: whether the service has been told to stop.
     """
 
-    queued: int
-    queued_bytes: int
+    ahead: int
     running: int
     running_left_s: float
     draining: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionLimits:
-    """How much may wait.
-
-    Attributes:
-        queued_max: requests that may wait, at least 1.
-        queued_bytes_max: encoded bytes that may wait.
-        drain_retry_after_s: what a client is told while the service drains.
-    """
-
-    queued_max: int
-    queued_bytes_max: int
-    drain_retry_after_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,45 +65,48 @@ Admission = Admitted | Refused | AlreadyExpired
 
 
 def predict_wait_s(load: Load, cost: BatchCost) -> float:
-    """Predicts for how many seconds the work already taken keeps the model busy.
+    """Predicts for how many seconds the work ahead of a request keeps the model busy.
 
-    The queue is first in, first out: a newcomer waits for the running batch and for every full
-    batch ahead of it; what is left over shares its own batch.
+    It waits for the running batch and for every full batch ahead of it; what is left over shares
+    its own batch.
     """
-    full_batches = load.queued // cost.size_max
+    full_batches = load.ahead // cost.size_max
     return load.running_left_s + full_batches * cost.predict(cost.size_max)
 
 
 def predict_finish_s(load: Load, cost: BatchCost) -> float:
-    """Predicts in how many seconds a request that arrives now would be answered."""
-    own_batch = load.queued % cost.size_max + 1
+    """Predicts in how many seconds a request would be answered."""
+    own_batch = load.ahead % cost.size_max + 1
     return predict_wait_s(load, cost) + cost.predict(own_batch)
 
 
-def admit(
-    load: Load, remaining_s: float, image_bytes: int, limits: AdmissionLimits, cost: BatchCost
-) -> Admission:
-    """Decides whether a request is taken.
+def retry_after_s(reason: ShedReason, load: Load, cost: BatchCost) -> float:
+    """When a request that is shed may be sent again, in seconds.
+
+    Once what was ahead of it is done, it would be next. Of a queue that is full it is enough that
+    half of that is done: then there is room.
+    """
+    wait_s = predict_wait_s(load, cost)
+    if reason is ShedReason.QUEUE_FULL:
+        wait_s = (load.running_left_s + wait_s) / 2
+    return max(wait_s, RETRY_AFTER_MIN_S)
+
+
+def admit(load: Load, remaining_s: float, drain_retry_after_s: float, cost: BatchCost) -> Admission:
+    """Decides whether a request may wait for its turn.
 
     Args:
-        load: what the escalator has taken on.
+        load: what would be done before it.
         remaining_s: time until the request expires, counted from its receipt.
-        image_bytes: encoded size of the request's crop.
-        limits: how much may wait.
+        drain_retry_after_s: what a client is told while the service drains.
         cost: predicted batch costs.
     """
     if remaining_s <= 0:
         return AlreadyExpired()
     if load.draining:
-        return Refused(ShedReason.DRAINING, limits.drain_retry_after_s)
-    if load.queued == 0 and load.running == 0:
+        return Refused(ShedReason.DRAINING, drain_retry_after_s)
+    if load.ahead == 0 and load.running == 0:
         return Admitted()
-    wait_s = predict_wait_s(load, cost)
-    over_bytes = load.queued > 0 and load.queued_bytes + image_bytes > limits.queued_bytes_max
-    if load.queued >= limits.queued_max or over_bytes:
-        # With half the queue gone, coming back is worth a message.
-        half_way_s = (load.running_left_s + wait_s) / 2
-        return Refused(ShedReason.QUEUE_FULL, max(half_way_s, RETRY_AFTER_MIN_S))
     if predict_finish_s(load, cost) > remaining_s:
-        return Refused(ShedReason.DEADLINE, max(wait_s, RETRY_AFTER_MIN_S))
+        return Refused(ShedReason.DEADLINE, retry_after_s(ShedReason.DEADLINE, load, cost))
     return Admitted()

@@ -1,7 +1,8 @@
 """Decides which waiting crops form the next batch, and when it closes.
 
-Asked only while the model is idle. Invariants: an expired crop is never part of a batch; crops are
-taken in their order of arrival; without `idle_wait_s` an idle model never waits; with it a batch
+Asked only while the model is idle. Invariants: an expired crop is never part of a batch, and one
+that could not be answered in time even alone only when it is the only one; crops are taken in the
+order in which they were decoded; without `idle_wait_s` an idle model never waits; with it a batch
 still closes at once when it is full, or when waiting longer would cost a crop its expiry.
 """
 
@@ -42,7 +43,8 @@ class BatchPlan:
     """What to do now.
 
     Attributes:
-        expired: positions of crops to answer as expired, ascending.
+        expired: positions of crops to answer as expired, ascending: their time is over, or too
+            short for the model.
         taken: positions of crops to run now, ascending.
         wait_s: when crops wait and none is taken: ask again after this long, or when another one
             arrives. Otherwise zero.
@@ -59,22 +61,27 @@ def plan_batch(
     """Plans the next batch of an idle model.
 
     Args:
-        queue: decoded crops in order of arrival.
+        queue: decoded crops in the order in which they are to run.
         now_ns: the present, on the clock of the crops.
         policy: how batches close.
         cost: predicted batch costs.
     """
-    expired = tuple(i for i, crop in enumerate(queue) if crop.deadline_ns <= now_ns)
-    alive = [i for i, crop in enumerate(queue) if crop.deadline_ns > now_ns][: policy.size_max]
+    slacks_s = [(crop.deadline_ns - now_ns) / NS_PER_S for crop in queue]
+    alone_s = cost.predict(1)
+    alive = [i for i, slack_s in enumerate(slacks_s) if slack_s > 0 and slack_s >= alone_s]
+    if not alive:
+        # The cost of a batch may be overestimated: one is tried, which measures it.
+        alive = [i for i, slack_s in enumerate(slacks_s) if slack_s > 0][:1]
+    expired = tuple(sorted(set(range(len(queue))).difference(alive)))
+    alive = alive[: policy.size_max]
     if not alive:
         return BatchPlan(expired, (), 0.0)
-    slacks_s = [(queue[i].deadline_ns - now_ns) / NS_PER_S for i in alive]
-    size = _largest_on_time(slacks_s, cost)
+    size = _largest_on_time([slacks_s[i] for i in alive], cost)
     if size == len(alive) < policy.size_max:
         oldest_ns = min(queue[i].received_at_ns for i in alive)
         patience_s = policy.idle_wait_s - (now_ns - oldest_ns) / NS_PER_S
         # Closing in time for one crop more than there is now: the company that is waited for.
-        room_s = min(slacks_s) - cost.predict(size + 1)
+        room_s = min(slacks_s[i] for i in alive) - cost.predict(size + 1)
         wait_s = min(patience_s, room_s)
         if wait_s > 0:
             return BatchPlan(expired, (), wait_s)
@@ -82,17 +89,11 @@ def plan_batch(
 
 
 def _largest_on_time(slacks_s: Sequence[float], cost: BatchCost) -> int:
-    """Returns the longest run of crops that can all still be answered in time, at least 1.
-
-    A crop that could not make it even alone constrains nothing: a smaller batch would cost the
-    others and not save it.
-    """
-    alone_s = cost.predict(1)
+    """Returns how many of the crops can run together and all be answered in time, at least 1."""
     tightest_s = float("inf")
     best = 1
     for size, slack_s in enumerate(slacks_s, start=1):
-        if slack_s >= alone_s:
-            tightest_s = min(tightest_s, slack_s)
+        tightest_s = min(tightest_s, slack_s)
         if cost.predict(size) <= tightest_s:
             best = size
     return best

@@ -83,5 +83,5 @@ class CropEncoder:
             proposals=candidate.proposals,
             edge_bundle_digest=self._bundle_digest,
             reason=question.reason,
-            value=candidate.value,
+            value=max(candidate.value, 0.0),
         )

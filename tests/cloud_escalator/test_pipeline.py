@@ -3,167 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 
-import numpy as np
-import prometheus_client
-
-from cloud_escalator.config import EscalatorSettings
-from cloud_escalator.ledger import Ledger
-from cloud_escalator.logic.cost import BatchCost
-from cloud_escalator.logic.crops import Reporter
-from cloud_escalator.logic.remember import VerdictMemory
-from cloud_escalator.metrics import EscalatorMetrics
-from cloud_escalator.pipeline import EscalationPipeline
-from cloud_escalator.ports import BatchResult, DecodedCrop, Workers
-from foundation.errors import RejectedError, RejectReason
-from foundation.escalations import Answer, Encoding, Rejection, Shed, Verdict
-from foundation.frames import Detections, Pixels
+from foundation.errors import RejectReason
+from foundation.escalations import Answer, Rejection, Shed
 from tests.cloud_escalator.client import escalation
 from tests.cloud_escalator.conftest import Configure
-from tests.support.bundles import make_bundle
-from tests.support.clock import ManualClock
-
-BATCH_MAX = 4
-BATCH_S = 0.1
-
-
-class StepDecoder:
-    """Decompresses at once, or holds crops back until it is told to go on."""
-
-    def __init__(self, wake: asyncio.Event) -> None:
-        self.submitted: list[int] = []
-        self._wake = wake
-        self._done: list[DecodedCrop] = []
-
-    def submit(self, ticket: int, image: bytes, encoding: Encoding) -> None:  # noqa: ARG002 - port
-        """Finishes the crop: black pixels, or a rejection for the bytes b"bad"."""
-        self.submitted.append(ticket)
-        outcome: Pixels | RejectedError = np.zeros((64, 64, 3), np.uint8)
-        if image == b"bad":
-            outcome = RejectedError("no image", reason=RejectReason.NOT_AN_IMAGE)
-        self._done.append(DecodedCrop(ticket, outcome, 0.001))
-        self._wake.set()
-
-    def take(self) -> list[DecodedCrop]:
-        """Everything that is done."""
-        done, self._done = self._done, []
-        return done
-
-
-class StepModel:
-    """Runs a batch when the test says so."""
-
-    def __init__(self, wake: asyncio.Event) -> None:
-        self.batches: list[int] = []
-        self._wake = wake
-        self._done: list[BatchResult] = []
-
-    def submit(self, crops: list[Pixels]) -> None:
-        """Takes note of the batch's size."""
-        self.batches.append(len(crops))
-
-    def take(self) -> list[BatchResult]:
-        """Everything that is done."""
-        done, self._done = self._done, []
-        return done
-
-    def finish(self, *, failing: bool = False) -> None:
-        """Ends the running batch, with no detections or with a failure."""
-        outcome: list[Detections] | RejectedError = [Detections.empty()] * self.batches[-1]
-        if failing:
-            outcome = RejectedError("it failed", reason=RejectReason.INFERENCE_FAILED)
-        self._done.append(BatchResult(outcome, BATCH_S))
-        self._wake.set()
-
-
-@dataclass
-class Sink:
-    """Keeps verdicts; an ended one takes none."""
-
-    verdicts: list[Verdict] = field(default_factory=list)
-    awaited: int = 0
-    ended: bool = False
-
-    def attach(self) -> None:
-        """Counts."""
-        self.awaited += 1
-
-    def detach(self) -> None:
-        """Counts."""
-        self.awaited -= 1
-
-    def deliver(self, verdict: Verdict) -> bool:
-        """Keeps the verdict unless ended."""
-        if not self.ended:
-            self.verdicts.append(verdict)
-        return not self.ended
-
-    def kinds(self) -> list[str]:
-        """The verdicts' outcomes by name, in order."""
-        return [type(verdict.outcome).__name__ for verdict in self.verdicts]
-
-
-@dataclass
-class Bench:
-    """A pipeline with everything around it."""
-
-    pipeline: EscalationPipeline
-    clock: ManualClock
-    decoder: StepDecoder
-    model: StepModel
-    registry: prometheus_client.CollectorRegistry
-    sink: Sink = field(default_factory=Sink)
-
-    async def settle(self) -> None:
-        """Lets the pipeline do all it can without time passing."""
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-    async def submit(self, *names: str, remaining_s: float = 60.0, image: bytes = b"good") -> None:
-        """Submits requests and lets the pipeline take them."""
-        for name in names:
-            asked = escalation(name, image=image)
-            self.pipeline.submit(asked, remaining_s, self.sink)
-        await self.settle()
-
-    async def finish(self, *, failing: bool = False) -> None:
-        """Ends the running batch and lets the pipeline go on."""
-        self.model.finish(failing=failing)
-        await self.settle()
-
-    def count(self, name: str, **labels: str) -> float:
-        """A metric's value."""
-        return self.registry.get_sample_value(name, labels) or 0.0
-
-    def outcomes(self) -> dict[str, int]:
-        """Requests by outcome, those that occurred."""
-        names = ("answered", "shed", "expired", "rejected", "failed", "duplicate")
-        counts = {n: int(self.count("escalator_requests_total", outcome=n)) for n in names}
-        return {name: count for name, count in counts.items() if count}
-
-
-@contextlib.asynccontextmanager
-async def running(settings: EscalatorSettings) -> AsyncIterator[Bench]:
-    """A pipeline at work on settings."""
-    bundle = make_bundle()
-    registry = prometheus_client.CollectorRegistry()
-    metrics = EscalatorMetrics(registry, bundle.info, bundle.digest)
-    wake = asyncio.Event()
-    decoder, model, clock = StepDecoder(wake), StepModel(wake), ManualClock()
-    cost = BatchCost(BATCH_MAX)
-    for size in range(1, BATCH_MAX + 1):
-        cost.observe(size, BATCH_S)
-    ledger = Ledger(bundle.digest, VerdictMemory(100, 60 * 10**9), metrics)
-    reporter = Reporter(bundle.labels, bundle.calibration, bundle.thresholds)
-    workers = Workers(decoder, model, wake)
-    pipeline = EscalationPipeline(settings, workers, ledger, cost, reporter, clock, metrics)
-    async with asyncio.TaskGroup() as tasks:
-        moving = tasks.create_task(pipeline.run())
-        yield Bench(pipeline, clock, decoder, model, registry)
-        moving.cancel()
+from tests.cloud_escalator.pipeline_bench import AHEAD, BATCH_MAX, BATCH_S, Sink, running
 
 
 async def test_batches_grow_while_the_model_is_busy(configure: Configure) -> None:
@@ -203,16 +48,16 @@ async def test_work_that_expires_in_the_queue_is_not_executed(configure: Configu
         assert bench.model.batches == [1]
         assert bench.outcomes() == {"answered": 1, "expired": 3 * BATCH_MAX}
         # Those decoded ahead of the model are found at the batch, the others in the queue.
-        assert bench.count("escalator_expirations_total", stage="batch") == 2 * BATCH_MAX
-        assert bench.count("escalator_expirations_total", stage="queue") == BATCH_MAX
+        assert bench.count("escalator_expirations_total", stage="batch") == AHEAD
+        assert bench.count("escalator_expirations_total", stage="queue") == 3 * BATCH_MAX - AHEAD
         assert bench.sink.kinds() == [*["Expired"] * 3 * BATCH_MAX, "Answer"]
 
 
-async def test_decoding_stays_two_batches_ahead(configure: Configure) -> None:
-    """Crops are decompressed no further ahead than memory is bounded for."""
+async def test_decoding_stays_a_batch_ahead(configure: Configure) -> None:
+    """Crops are decompressed no further ahead than keeps the model and the decoder busy."""
     async with running(configure()) as bench:
         await bench.submit(*(f"q{i}" for i in range(20)))
-        assert len(bench.decoder.submitted) == 3 * BATCH_MAX  # one batch of them runs
+        assert len(bench.decoder.submitted) == BATCH_MAX + AHEAD  # one batch of them runs
         while len(bench.sink.verdicts) < 20:
             await bench.finish()
         assert bench.outcomes() == {"answered": 20}
@@ -263,7 +108,7 @@ async def test_duplicate_of_a_pending_request_moves_its_verdict(configure: Confi
     async with running(configure()) as bench:
         await bench.submit("a")
         newest = Sink()
-        bench.pipeline.submit(escalation("a"), 60.0, newest)
+        bench.pipeline.submit(escalation("a"), "device", 60.0, newest)
         await bench.finish()
         assert bench.model.batches == [1]
         assert bench.sink.verdicts == []
@@ -291,8 +136,8 @@ async def test_duplicate_of_an_answered_request_gets_the_same_verdict(
 async def test_same_id_of_another_camera_is_another_request(configure: Configure) -> None:
     """What makes a request the same is site, camera and id together."""
     async with running(configure()) as bench:
-        bench.pipeline.submit(escalation("a", camera="left"), 60.0, bench.sink)
-        bench.pipeline.submit(escalation("a", camera="right"), 60.0, bench.sink)
+        bench.pipeline.submit(escalation("a", camera="left"), "device", 60.0, bench.sink)
+        bench.pipeline.submit(escalation("a", camera="right"), "device", 60.0, bench.sink)
         await bench.settle()
         while len(bench.sink.verdicts) < 2:
             await bench.finish()
@@ -319,7 +164,7 @@ async def test_verdict_of_a_dead_stream_is_kept_for_its_return(configure: Config
         await bench.finish()
         assert bench.count("escalator_undelivered_total") == 1
         returned = Sink()
-        bench.pipeline.submit(escalation("a"), 60.0, returned)
+        bench.pipeline.submit(escalation("a"), "device", 60.0, returned)
         assert returned.kinds() == ["Answer"]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
@@ -19,11 +18,14 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cloud_escalator.adapters.grpc_server.devices import Devices
 from cloud_escalator.adapters.grpc_server.stream import EscalationStream
 from cloud_escalator.adapters.grpc_server.trust import Peer, Trust
 from cloud_escalator.config import EscalatorSettings
+from cloud_escalator.logic.admit import Refused, ShedReason
 from cloud_escalator.metrics import EscalatorMetrics, StreamEnd
-from cloud_escalator.ports import VerdictSink
+from cloud_escalator.ports import Door
+from foundation.clock import Clock
 from foundation.errors import ConfigError, RejectedError, RejectReason
 from foundation.escalations import Capabilities, Escalation
 from foundation.wire import capabilities_to_proto, escalation_from_proto
@@ -42,8 +44,17 @@ _TRUST_REVIEW_S = 1.0
 _CONTROL_CALLS_MAX = 16
 """Health, reflection and capabilities calls that fit beside the streams of one connection."""
 
-Submit = Callable[[Escalation, float, VerdictSink], None]
-Reject = Callable[[str, RejectedError, VerdictSink], None]
+_ECHO_LENGTH_MAX = 256
+"""Longest id that an answer repeats; ids that are accepted are shorter."""
+
+_HANDSHAKE_S = 10.0
+"""For the handshake of a connection: one that says nothing is closed after that."""
+
+_METADATA_BYTES_MAX = 8 << 10
+"""Largest headers of a call; one with larger ones is refused by gRPC."""
+
+_ONLY_IDENTITY = 1
+"""Set of compressions: none. Crops are compressed already, and what is not inflated is no bomb."""
 
 
 class GrpcServer:
@@ -53,8 +64,8 @@ class GrpcServer:
         settings: address and limits.
         trust: who may ask, and as whom.
         capabilities: what edge nodes are told.
-        submit: called with every valid request, the seconds until it expires, and its stream.
-        reject: called for every request that is none: its id if known, why, and its stream.
+        door: where requests go.
+        clock: for quotas, and for how long messages were under way.
         metrics: streams and received bytes.
 
     Attributes:
@@ -66,8 +77,8 @@ class GrpcServer:
         settings: EscalatorSettings,
         trust: Trust,
         capabilities: Capabilities,
-        submit: Submit,
-        reject: Reject,
+        door: Door,
+        clock: Clock,
         metrics: EscalatorMetrics,
     ) -> None:
         self.port = 0
@@ -75,8 +86,9 @@ class GrpcServer:
         self._limits = settings.limits
         self._trust = trust
         self._capabilities = capabilities_to_proto(capabilities).SerializeToString()
-        self._submit = submit
-        self._reject = reject
+        self._door = door
+        self._clock = clock
+        self._devices = Devices(settings.limits, clock)
         self._metrics = metrics
         self._streams: dict[EscalationStream, Peer] = {}
         self._pretenders: WeakSet[EscalationStream] = WeakSet()
@@ -143,6 +155,12 @@ class GrpcServer:
         return [
             ("grpc.max_receive_message_length", limits.message_bytes_max),
             ("grpc.max_concurrent_streams", limits.streams_max + _CONTROL_CALLS_MAX),
+            ("grpc.max_allowed_incoming_connections", limits.connections_max),
+            ("grpc.max_connection_idle_ms", round(limits.connection_idle_s * 1000)),
+            ("grpc.server_handshake_timeout_ms", round(_HANDSHAKE_S * 1000)),
+            ("grpc.max_metadata_size", _METADATA_BYTES_MAX),
+            ("grpc.absolute_max_metadata_size", _METADATA_BYTES_MAX),
+            ("grpc.compression_enabled_algorithms_bitset", _ONLY_IDENTITY),
             # Without this, Linux lets a second escalator share the port and steal connections.
             ("grpc.so_reuseport", 0),
             # An edge node whose link died without a word must not hold its stream for ever.
@@ -182,6 +200,7 @@ class GrpcServer:
             await stream.serve(context)
         finally:
             del self._streams[stream]
+            self._devices.release_stream(stream)
             self._metrics.streams.dec()
             self._metrics.streams_ended[stream.end].inc()
         if stream.end is StreamEnd.UNTRUSTED:
@@ -192,6 +211,17 @@ class GrpcServer:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"No verdict was taken for {self._limits.stream_write_timeout_s} s",
+            )
+        if stream.end is StreamEnd.OVER_QUOTA:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"This device has {self._limits.device_streams_max} streams open already",
+            )
+        if stream.end is StreamEnd.IDLE:
+            # The code of a stream whose time is over, which a client opens again without alarm.
+            await context.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"Nothing was asked for {self._limits.stream_idle_s} s",
             )
         if stream.end is StreamEnd.MALFORMED:
             await context.abort(
@@ -204,20 +234,30 @@ class GrpcServer:
             proto = escalation_pb2.Escalation.FromString(message)
         except DecodeError:
             error = RejectedError("It is not an Escalation", reason=RejectReason.MALFORMED)
-            self._reject("", error, stream)
+            self._door.reject("", error, stream)
             stream.finish(StreamEnd.MALFORMED)
+            return
+        # An id of megabytes is not sent back: it names no request.
+        known_id = proto.id if len(proto.id) <= _ECHO_LENGTH_MAX else ""
+        peer = self._streams[stream]
+        device = self._devices.name(peer, proto)
+        if not self._devices.take_stream(device, stream):
+            stream.finish(StreamEnd.OVER_QUOTA)
+            return
+        if too_soon_s := self._devices.take_message(device, len(message)):
+            self._door.shed(known_id, Refused(ShedReason.QUOTA, too_soon_s), stream)
             return
         try:
             escalation, remaining_s = escalation_from_proto(proto)
         except RejectedError as error:
-            self._reject(proto.id, error, stream)
+            self._door.reject(known_id, error, stream)
             return
-        peer = self._streams[stream]
         if not peer.permits(escalation.site, escalation.camera):
             self._refuse_name(escalation, stream, peer)
             return
         self._metrics.image_bytes.inc(len(escalation.image))
-        self._submit(escalation, remaining_s, stream)
+        delay_s = stream.transit.observe(proto.sent_at_ns, self._clock.now_ns())
+        self._door.submit(escalation, device, remaining_s - delay_s, stream)
 
     def _refuse_name(self, escalation: Escalation, stream: EscalationStream, peer: Peer) -> None:
         """Rejects what a client says in another's name; said once for each stream."""
@@ -231,4 +271,4 @@ class GrpcServer:
             self._pretenders.add(stream)
             names = ", ".join(name.uri for name in peer.names or ())
             log.warning("%s; it names %s: %s", error.message, names, peer)
-        self._reject(escalation.id, error, stream)
+        self._door.reject(escalation.id, error, stream)

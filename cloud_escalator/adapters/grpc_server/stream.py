@@ -2,8 +2,9 @@
 
 Invariants: what a stream holds is bounded by `stream_requests_max`; a client that does not take its
 verdicts is no longer read from, and is cut off when a single one cannot be written for the write
-timeout. A stream that ends takes nothing with it: its requests go on, and their verdicts are
-remembered for the client's return. Two tasks per stream, both on the event loop.
+timeout; one that neither asks nor awaits anything for `stream_idle_s` is ended. A stream that ends
+takes nothing with it: its requests go on, and their verdicts are remembered for the client's
+return. Two tasks per stream, both on the event loop.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import grpc.aio
 
 from cloud_escalator.config import LimitSettings
+from cloud_escalator.logic.transit import TransitDelay
 from cloud_escalator.metrics import StreamEnd
 from foundation.escalations import Verdict
 from foundation.wire import verdict_to_proto
@@ -26,19 +28,25 @@ class EscalationStream:
 
     Args:
         receive: called with every serialized request and this stream.
-        limits: how much may be under way, and how long a write may take.
+        limits: how much may be under way, and how long a write or silence may take.
 
     Attributes:
         end: how the stream ended; one that was interrupted was cut.
+        device: whose quota of streams it counts against; empty until that is known.
+        transit: how long its messages were under way.
     """
 
     def __init__(
         self, receive: Callable[[bytes, EscalationStream], None], limits: LimitSettings
     ) -> None:
         self.end = StreamEnd.CUT
+        self.device = ""
+        self.transit = TransitDelay()
         self._receive = receive
         self._requests_max = limits.stream_requests_max
         self._write_timeout_s = limits.stream_write_timeout_s
+        self._idle_s = limits.stream_idle_s
+        self._used = False
         self._awaited = 0
         self._outbound: deque[Verdict] = deque()
         self._reading = True
@@ -99,6 +107,7 @@ class EscalationStream:
             if message is grpc.aio.EOF:  # type: ignore[attr-defined] # not in the stubs
                 self.finish(StreamEnd.CLOSED)
                 return
+            self._used = True
             self._receive(message, self)
 
     async def _write(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -115,4 +124,18 @@ class EscalationStream:
             if self._ended or (not self._reading and self._awaited == 0):
                 return
             self._work.clear()
-            await self._work.wait()
+            if not await self._wait_for_work():
+                self.end = StreamEnd.IDLE
+                return
+
+    async def _wait_for_work(self) -> bool:
+        """Returns False when nothing was read or awaited for a whole `stream_idle_s`."""
+        while True:
+            self._used = False
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    await self._work.wait()
+                    return True
+            except TimeoutError:
+                if not self._used and self._awaited == 0:
+                    return False

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_escalator.logic.admit import (
     RETRY_AFTER_MIN_S,
-    AdmissionLimits,
     Admitted,
     AlreadyExpired,
     Load,
@@ -15,11 +15,12 @@ from cloud_escalator.logic.admit import (
     ShedReason,
     admit,
     predict_finish_s,
+    retry_after_s,
 )
 from cloud_escalator.logic.cost import BatchCost
 
-LIMITS = AdmissionLimits(queued_max=4, queued_bytes_max=1000, drain_retry_after_s=1.0)
-IDLE = Load(queued=0, queued_bytes=0, running=0, running_left_s=0.0, draining=False)
+DRAIN_S = 1.0
+IDLE = Load(ahead=0, running=0, running_left_s=0.0, draining=False)
 
 
 def cost_of(seconds: float, size_max: int = 2) -> BatchCost:
@@ -32,8 +33,7 @@ def cost_of(seconds: float, size_max: int = 2) -> BatchCost:
 
 loads = st.builds(
     Load,
-    queued=st.integers(0, 10),
-    queued_bytes=st.integers(0, 2000),
+    ahead=st.integers(0, 10),
     running=st.integers(0, 2),
     running_left_s=st.floats(0.0, 5.0),
     draining=st.booleans(),
@@ -44,58 +44,45 @@ def test_expired_request_is_never_taken() -> None:
     """A request without time left is expired even when the escalator is idle or draining."""
     for load in (IDLE, dataclasses.replace(IDLE, draining=True)):
         for remaining_s in (0.0, -1.0):
-            decision = admit(load, remaining_s, 10, LIMITS, cost_of(0.1))
-            assert decision == AlreadyExpired()
+            assert admit(load, remaining_s, DRAIN_S, cost_of(0.1)) == AlreadyExpired()
 
 
 def test_idle_escalator_always_tries() -> None:
     """A cost estimate that grew too pessimistic cannot shut the door for ever."""
-    assert admit(IDLE, 0.01, 10, LIMITS, cost_of(100.0)) == Admitted()
+    assert admit(IDLE, 0.01, DRAIN_S, cost_of(100.0)) == Admitted()
 
 
 def test_draining_escalator_sheds() -> None:
     """While draining, whatever arrives is sent elsewhere."""
     load = dataclasses.replace(IDLE, draining=True)
-    assert admit(load, 5.0, 10, LIMITS, cost_of(0.1)) == Refused(ShedReason.DRAINING, 1.0)
+    assert admit(load, 5.0, DRAIN_S, cost_of(0.1)) == Refused(ShedReason.DRAINING, 1.0)
 
 
-def test_full_queue_sheds() -> None:
-    """The count and the bytes of the queue are both limits."""
-    full = Load(queued=4, queued_bytes=10, running=2, running_left_s=0.0, draining=False)
-    heavy = Load(queued=1, queued_bytes=995, running=2, running_left_s=0.0, draining=False)
-    for load in (full, heavy):
-        decision = admit(load, 60.0, 10, LIMITS, cost_of(0.1))
-        assert isinstance(decision, Refused)
-        assert decision.reason is ShedReason.QUEUE_FULL
-
-
-def test_one_large_crop_is_not_shed_for_ever() -> None:
-    """A crop above the queue's bytes is still taken when nothing else waits."""
-    load = Load(queued=0, queued_bytes=0, running=2, running_left_s=0.1, draining=False)
-    assert admit(load, 60.0, 5000, LIMITS, cost_of(0.1)) == Admitted()
+def test_full_queue_is_tried_again_half_way() -> None:
+    """With two batches of half a second ahead, half of that is a reason to come back."""
+    load = Load(ahead=4, running=2, running_left_s=0.2, draining=False)
+    assert retry_after_s(ShedReason.QUEUE_FULL, load, cost_of(0.5)) == pytest.approx(0.7)
+    assert retry_after_s(ShedReason.DEADLINE, load, cost_of(0.5)) == pytest.approx(1.2)
 
 
 def test_request_that_cannot_make_it_is_shed() -> None:
     """With 1.1 s to its answer, a request with one second left is told when to come back."""
-    load = Load(queued=2, queued_bytes=20, running=2, running_left_s=0.1, draining=False)
-    decision = admit(load, 1.0, 10, LIMITS, cost_of(0.5))
+    load = Load(ahead=2, running=2, running_left_s=0.1, draining=False)
+    decision = admit(load, 1.0, DRAIN_S, cost_of(0.5))
     assert decision == Refused(ShedReason.DEADLINE, 0.6)
-    assert admit(load, 1.2, 10, LIMITS, cost_of(0.5)) == Admitted()
+    assert admit(load, 1.2, DRAIN_S, cost_of(0.5)) == Admitted()
 
 
-@given(loads, st.floats(-1.0, 10.0), st.integers(0, 2000), st.floats(0.001, 2.0))
-def test_admission_keeps_its_promises(
-    load: Load, remaining_s: float, image_bytes: int, batch_s: float
-) -> None:
-    """Whatever is taken has time left, fits the queue, and is predicted to be answered in time."""
+@given(loads, st.floats(-1.0, 10.0), st.floats(0.001, 2.0))
+def test_admission_keeps_its_promises(load: Load, remaining_s: float, batch_s: float) -> None:
+    """Whatever is taken has time left and is predicted to be answered in time."""
     cost = cost_of(batch_s)
-    decision = admit(load, remaining_s, image_bytes, LIMITS, cost)
+    decision = admit(load, remaining_s, DRAIN_S, cost)
     if isinstance(decision, Admitted):
         assert remaining_s > 0
         assert not load.draining
-        idle = load.queued == 0 and load.running == 0
+        idle = load.ahead == 0 and load.running == 0
         assert idle or predict_finish_s(load, cost) <= remaining_s
-        assert idle or load.queued < LIMITS.queued_max
     if isinstance(decision, Refused):
         assert decision.retry_after_s >= RETRY_AFTER_MIN_S
 
@@ -104,5 +91,5 @@ def test_admission_keeps_its_promises(
 def test_more_time_never_hurts(load: Load, remaining_s: float, batch_s: float) -> None:
     """A request that is taken would also be taken with more time left."""
     cost = cost_of(batch_s)
-    if isinstance(admit(load, remaining_s, 10, LIMITS, cost), Admitted):
-        assert isinstance(admit(load, remaining_s + 1.0, 10, LIMITS, cost), Admitted)
+    if isinstance(admit(load, remaining_s, DRAIN_S, cost), Admitted):
+        assert isinstance(admit(load, remaining_s + 1.0, DRAIN_S, cost), Admitted)
