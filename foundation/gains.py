@@ -238,7 +238,8 @@ def texture_of(pixels: Pixels) -> float:
         return _TEXTURE_MIN
     right = green[:-1:_TEXTURE_STRIDE, 1::_TEXTURE_STRIDE][:, : here.shape[1]]
     below = green[1::_TEXTURE_STRIDE, :-1:_TEXTURE_STRIDE][: here.shape[0]]
-    return float(np.abs(here - right).mean() + np.abs(here - below).mean()) / 2
+    # Sums of integers, which are exact, and take half the time of means.
+    return int(np.abs(here - right).sum() + np.abs(here - below).sum()) / (2 * here.size)
 
 
 def variance_gains(levels: Sequence[LevelCosts], **shares: float) -> GainModel:
