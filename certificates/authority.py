@@ -26,6 +26,7 @@ from foundation.identity import DeviceName
 
 CA_CERTIFICATE, CA_KEY, REVOKED = "ca.crt", "ca.key", "revoked.crl"
 _COMMON_NAME_LENGTH_MAX = 64
+_NO_AUTHORITY = "Make an authority with `hardcase-certs init`, or give its folder by --ca"
 _CLOCK_SKEW = timedelta(hours=1)
 """Certificates begin so much in the past, for machines whose clocks are behind."""
 
@@ -77,7 +78,7 @@ class Authority:
         Raises:
             ConfigError: there is none, or its files are damaged.
         """
-        certificate = read_certificate(folder / CA_CERTIFICATE)
+        certificate = read_certificate(folder / CA_CERTIFICATE, remedy=_NO_AUTHORITY)
         try:
             key = serialization.load_pem_private_key((folder / CA_KEY).read_bytes(), None)
         except (OSError, ValueError, TypeError):
@@ -85,7 +86,7 @@ class Authority:
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ConfigError(
                 f"{folder / CA_KEY} holds no key of an authority",
-                remedy="Make an authority with `hardcase-certs init`, or give its folder by --ca",
+                remedy=_NO_AUTHORITY,
             )
         return cls(folder, certificate, key)
 
@@ -183,7 +184,9 @@ class Authority:
             raise ConfigError(f"Cannot write {path}: {error.strerror}") from error
 
 
-def read_certificate(path: Path) -> x509.Certificate:
+def read_certificate(
+    path: Path, *, remedy: str = "Give the path of a certificate"
+) -> x509.Certificate:
     """The first certificate of a PEM file.
 
     Raises:
@@ -192,12 +195,9 @@ def read_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
-        raise ConfigError(
-            f"Cannot read {path}: {error.strerror}",
-            remedy="Make an authority with `hardcase-certs init`, or give its folder by --ca",
-        ) from error
+        raise ConfigError(f"Cannot read {path}: {error.strerror}", remedy=remedy) from error
     except ValueError as error:
-        raise ConfigError(f"{path} holds no certificate in PEM form") from error
+        raise ConfigError(f"{path} holds no certificate in PEM form", remedy=remedy) from error
 
 
 def _write_pair(

@@ -75,6 +75,7 @@ class ScriptedEscalator(pb_grpc.EscalationServiceServicer):
         cut: Collection[int] = (),
         encodings: tuple[Encoding, ...] = tuple(Encoding),
         message_bytes_max: int = 4 << 20,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         """Takes the script.
 
@@ -87,6 +88,7 @@ class ScriptedEscalator(pb_grpc.EscalationServiceServicer):
             cut: Arrivals at which the stream is aborted, without a verdict.
             encodings: What the capabilities say.
             message_bytes_max: What the capabilities say.
+            credentials: Of TLS; none serves plain text.
         """
         self._answer = answer
         self._port = port
@@ -96,6 +98,7 @@ class ScriptedEscalator(pb_grpc.EscalationServiceServicer):
         self._cut = cut
         self._encodings = encodings
         self._message_bytes_max = message_bytes_max
+        self._credentials = credentials
         self._server: grpc.aio.Server | None = None
         self.address = ""
         self.received: list[Escalation] = []
@@ -104,7 +107,11 @@ class ScriptedEscalator(pb_grpc.EscalationServiceServicer):
         """Starts listening."""
         self._server = grpc.aio.server()
         pb_grpc.add_EscalationServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        listen = f"127.0.0.1:{self._port}"
+        if self._credentials is None:
+            port = self._server.add_insecure_port(listen)
+        else:
+            port = self._server.add_secure_port(listen, self._credentials)
         self.address = f"127.0.0.1:{port}"
         await self._server.start()
         return self
