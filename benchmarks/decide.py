@@ -36,7 +36,8 @@ from edge_node.logic.aim import OUTBIDS, BudgetAim
 from edge_node.logic.audit import AuditSampler
 from edge_node.logic.lookout import Lookout
 from edge_node.logic.plan import Planner
-from edge_node.logic.policy import Decision, Policy, View
+from edge_node.logic.policy import Decision, Policy
+from edge_node.logic.view import View
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reconsider import overrule
 from edge_node.logic.reporting import Reporting

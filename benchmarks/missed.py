@@ -29,7 +29,8 @@ from edge_node.logic.background import Abstention, Background, ChangeRules
 from edge_node.logic.cells import small_picture
 from edge_node.logic.gaps import GapRules, find_gaps, mark_asked
 from edge_node.logic.plan import Planner
-from edge_node.logic.policy import Policy, View
+from edge_node.logic.policy import Policy
+from edge_node.logic.view import View
 from edge_node.logic.rows import Floats, Rows
 from edge_node.logic.spending import Ledger, Limits
 from edge_node.logic.track import Tracker

@@ -1,4 +1,4 @@
-"""The command line of the edge node: `edge-node run`, `spool` and `schema`."""
+"""The command line of the edge node: `edge-node run`, `spool`, `egress` and `schema`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "schema":
         print(json.dumps(EdgeSettings.model_json_schema(), indent=2))
         return 0
-    if options.command == "spool":
+    if options.command in ("spool", "egress"):
         from foundation.supervision import exit_code_of
 
+        inspect = _inspect_spool if options.command == "spool" else _inspect_egress
         ended: list[int] = []
-        code = exit_code_of(lambda: ended.append(_inspect_spool(options)))
+        code = exit_code_of(lambda: ended.append(inspect(options)))
         return code or ended[0]
     from edge_node.app import run_edge
     from foundation.supervision import exit_code_of, run_service
@@ -119,6 +120,25 @@ def _inspect_spool(options: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect_egress(options: argparse.Namespace) -> int:
+    """Runs `edge-node egress`; returns 1 where `check` found a break, else 0."""
+    from edge_node.adapters.egress_ledger import find_breaks, report
+
+    egress = EdgeSettings().egress
+    if options.config is not None:
+        egress = load_settings(Path(options.config), EdgeSettings).egress
+    folder = options.folder or egress.ledger
+    if not folder:
+        raise ConfigError(
+            "No ledger is given", remedy="Give --folder, or --config with egress.ledger"
+        )
+    checks = options.action == "check"
+    lines = list(find_breaks(Path(folder)) if checks else report(Path(folder)))
+    for line in lines:
+        print(line)
+    return int(checks and len(lines) > 1)
+
+
 def guess_source(text: str) -> dict[str, str]:
     """The kind of source that a quick start means: a device, a folder, an entry point, a file."""
     path = Path(text)
@@ -138,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("schema", help="print the JSON Schema of the settings file")
     _add_spool(commands.add_parser("spool", help="look into the durable spool"))
+    _add_egress(commands.add_parser("egress", help="read the ledger of what has left the site"))
     run = commands.add_parser("run", help="run until the source ends or SIGTERM")
     run.add_argument("--config", metavar="FILE", help="YAML settings; flags override them")
     run.add_argument(
@@ -177,6 +198,17 @@ def _add_spool(spool: argparse.ArgumentParser) -> None:
     purged.add_argument("--state", choices=["waiting", "ended", "all"], default="ended")
     purged.add_argument("--yes", action="store_true", help="it is meant")
     add("check", "look for damage; exit status 1 where there is some")
+
+
+def _add_egress(egress: argparse.ArgumentParser) -> None:
+    actions = egress.add_subparsers(dest="action", required=True)
+    for name, text in (
+        ("report", "crops and bytes that left, by day, camera and reason"),
+        ("check", "verify the chain of entries; exit status 1 where it is broken"),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("--config", metavar="FILE", help="settings that name the ledger")
+        action.add_argument("--folder", metavar="FOLDER", help="it; overrides the settings")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import cv2
 from prometheus_client import CollectorRegistry
 
+from edge_node.adapters.egress_ledger import FileLedger
 from edge_node.adapters.encoder import CropEncoder
 from edge_node.adapters.model import BundleModel
 from edge_node.adapters.node_budget import NodeBudget
@@ -28,12 +30,14 @@ from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.keeper import SpoolKeeper
 from edge_node.adapters.uplink import GrpcUplink, open_certificates
 from edge_node.config import EdgeSettings
+from edge_node.logic.egress import EgressPolicy
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.capture import Capture
+from edge_node.pipeline.egress import EgressGate, LedgeredFeed
 from edge_node.pipeline.escalation_lane import EscalationLane
 from edge_node.pipeline.frame_lane import FrameLane
 from edge_node.pipeline.inbox import LaneInbox
-from edge_node.ports import AskingRules, FrameSource
+from edge_node.ports import AskingRules, FrameSource, UplinkFeed
 from foundation.certificates import CertificateFiles
 from foundation.clock import Clock, SystemClock
 from foundation.errors import HardcaseError
@@ -89,16 +93,16 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
                 settings.results, metrics.results_dropped, metrics.stages["write"], clock
             )
             stack.enter_context(writer)
-            node = _Node(
-                settings,
-                model,
-                rules,
-                _Outside(source, writer, spool, certificates),
-                metrics,
-                clock,
-            )
-            if spool is not None and node.escalations is not None:
-                spool.start(node.escalations, endings)
+            ledger = None
+            if settings.egress.ledger and settings.escalator.address:
+                folder, destination = Path(settings.egress.ledger), settings.escalator.address
+                ledger = stack.enter_context(FileLedger(folder, destination, clock))
+            outside = _Outside(source, writer, spool, ledger, certificates)
+            node = _Node(settings, model, rules, outside, metrics, clock)
+            if node.escalations is not None:
+                node.escalations.start()
+                if spool is not None:
+                    spool.start(node.escalations, endings)
             await asyncio.to_thread(node.warm_up)
             ready.set("source", True)
             log.info("source %s is running, results go to %s", source.name, settings.results.path)
@@ -126,6 +130,7 @@ class _Outside:
     source: FrameSource
     writer: ResultWriter
     spool: SpoolKeeper | None
+    ledger: FileLedger | None
     certificates: CertificateFiles | None
 
 
@@ -156,14 +161,11 @@ class _Node:
         )
         self.escalations: EscalationLane | None = None
         self._uplink: GrpcUplink | None = None
+        self._ledger = outside.ledger
+        self._metrics = metrics
         if settings.escalator.address:
             self.escalations = EscalationLane(
-                settings,
-                self._encoder,
-                outside.spool,
-                self._inbox.post,
-                metrics,
-                clock,
+                settings, self._encoder, outside.spool, self._inbox.post, metrics, clock
             )
             encodings = frozenset(level.encoding for level in rules.gains.parsed_levels)
             self._uplink = GrpcUplink(
@@ -195,17 +197,18 @@ class _Node:
         )
         encoder = uplink = None
         if self.escalations is not None and self._uplink is not None:
-            escalations = self.escalations
-            escalations.start()
+            policy = EgressPolicy(self._settings.egress, self._model.labels)
+            gate = EgressGate(policy, self.escalations, self._metrics)
             encoder = group.create_task(
                 run_thread(
-                    "encoder",
-                    lambda: self._encoder.run(escalations.deliver),
-                    stop=self._encoder.close,
+                    "encoder", lambda: self._encoder.run(gate.deliver), stop=self._encoder.close
                 ),
                 name="encoder",
             )
-            uplink = group.create_task(self._uplink.run(escalations), name="uplink")
+            feed: UplinkFeed = self.escalations
+            if self._ledger is not None:
+                feed = LedgeredFeed(self.escalations, self._ledger, self._metrics)
+            uplink = group.create_task(self._uplink.run(feed), name="uplink")
         capture = group.create_task(
             run_thread("capture", self.capture.run, stop=self._abandon), name="capture"
         )

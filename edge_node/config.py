@@ -16,6 +16,8 @@ from foundation.levels import Level
 from foundation.settings import Settings
 
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Polygon = Annotated[tuple[tuple[Share, Share], ...], Field(min_length=3, max_length=64)]
 _HOUR = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 TimeOfDay = Annotated[str, Field(pattern=rf"^{_HOUR}-({_HOUR}|24:00)$")]
 
@@ -277,6 +279,28 @@ class EscalatorSettings(Settings):
         return self
 
 
+class EgressSettings(Settings):
+    """What may leave this site, of this camera's pictures."""
+
+    nothing: bool = False
+    """Nothing leaves: what would be sent is decided, encoded, counted as withheld and dropped."""
+    zones_never: tuple[Polygon, ...] = ()
+    """Parts of the frame that are never sent: polygons of corners [x, y], in shares of the frame's
+    width and height from its top left. They are grey in whatever leaves."""
+    labels_never: tuple[str, ...] = ()
+    """Labels of objects that are never sent. They are grey in whatever shows them."""
+    blur: dict[str, Literal["whole", "head"]] = Field(default_factory=dict)
+    """Per label, what is blurred of such objects in whatever leaves: the whole, or the upper third
+    of the box, where a standing person's face is."""
+    crop_side_max_px: int = Field(default=100_000, ge=16, le=100_000)
+    """Longest side of a crop that may leave."""
+    crop_bytes_max: int = Field(default=64 << 20, ge=256, le=64 << 20)
+    """Most bytes of a crop that may leave."""
+    ledger: str = ""
+    """Folder of the ledger of what has left, one file a day; what cannot be entered there does not
+    leave. Empty keeps none."""
+
+
 class SpoolSettings(Settings):
     """Where escalations wait for the uplink: fresh ones in memory, all of them on disk."""
 
@@ -357,6 +381,8 @@ class EdgeSettings(Settings):
     """How verdicts are reconciled."""
     escalator: EscalatorSettings = EscalatorSettings()
     """The way to the cloud escalator."""
+    egress: EgressSettings = EgressSettings()
+    """What may leave this site."""
     spool: SpoolSettings = SpoolSettings()
     """Where escalations wait."""
     results: ResultSettings = ResultSettings()

@@ -11,6 +11,7 @@ import math
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from edge_node.storage_metrics import StorageMetrics
 from edge_node.values import (
     REFUSALS,
     AuditLoss,
@@ -23,7 +24,6 @@ from edge_node.values import (
     LinkFailure,
     NodeEvent,
     Reason,
-    SpoolLoss,
     Suppression,
 )
 from foundation.certificates import CertificateMetrics
@@ -347,42 +347,4 @@ class EdgeMetrics:
             "Verdicts of another model than the one that is expected; they count all the same.",
             registry=registry,
         )
-        self._register_spool(registry)
-
-    def _register_spool(self, registry: CollectorRegistry) -> None:
-        self.fresh_escalations = Gauge(
-            "edge_fresh_escalations",
-            "Escalations in memory whose verdict can still correct the live result.",
-            registry=registry,
-        )
-        self.fresh_bytes = Gauge(
-            "edge_fresh_bytes", "Bytes of fresh crops in memory.", registry=registry
-        )
-        self.spool_waiting = Gauge(
-            "edge_spool_escalations",
-            "Escalations on disk that have not ended, fresh ones included.",
-            registry=registry,
-        )
-        self.spool_waiting_bytes = Gauge(
-            "edge_spool_bytes",
-            "Bytes on disk of escalations that have not ended.",
-            registry=registry,
-        )
-        self.escalations_deferred = Counter(
-            "edge_escalations_deferred",
-            "Escalations that were no longer fresh and went on to wait in the spool.",
-            registry=registry,
-        )
-        losses = Counter(
-            "edge_spool_losses",
-            "Escalations that are not kept on disk, by why; they end when they are not fresh.",
-            ["reason"],
-            registry=registry,
-        )
-        self.spool_losses = {loss: losses.labels(reason=loss.value) for loss in SpoolLoss}
-        self.spool_errors = Counter(
-            "edge_spool_errors", "Failures of the spool's disk or file.", registry=registry
-        )
-        self.spool_quarantines = Counter(
-            "edge_spool_quarantines", "Damaged spools that were moved aside.", registry=registry
-        )
+        self.storage = StorageMetrics(registry)

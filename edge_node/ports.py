@@ -248,6 +248,18 @@ class SpoolListener(Protocol):
         ...
 
 
+class EgressLedger(Protocol):
+    """Where it is written down what leaves the site."""
+
+    def enter(self, escalation: Escalation) -> None:
+        """Enters a crop that is about to leave; on disk when it returns. From any thread.
+
+        Raises:
+            TransientError: It cannot be written now.
+        """
+        ...
+
+
 class UplinkFeed(Protocol):
     """What an uplink takes from, and brings back to, the escalation lane. Event loop only."""
 

@@ -29,7 +29,7 @@ class EscalationOutcome(enum.StrEnum):
     FAILED = "failed"
     EVICTED = "evicted"
     WITHHELD = "withheld"
-    """In shadow: decided and encoded, and never to be sent."""
+    """Decided and encoded, and never to be sent: in shadow, or by the egress policy."""
 
 
 class Cause(enum.StrEnum):
@@ -45,6 +45,8 @@ class Cause(enum.StrEnum):
     """The stream broke each time that it was sent."""
     DAMAGED = "damaged"
     """What the spool held of it is not what was written."""
+    EGRESS = "egress"
+    """It may not leave the site."""
     PURGED = "purged"
     """An operator took it out of the spool."""
 
@@ -56,6 +58,21 @@ class SpoolLoss(enum.StrEnum):
     """The disk did not keep up with what was to be written."""
     DISK = "disk"
     """The disk is full, read-only or failing."""
+
+
+class EgressRefusal(enum.StrEnum):
+    """Why an escalation may not leave the site."""
+
+    NOTHING = "nothing"
+    """Nothing may."""
+    LABEL = "label"
+    """It asks about an object of a class that is never sent."""
+    SIDE = "side"
+    """Its crop is longer than may be."""
+    BYTES = "bytes"
+    """Its crop takes more bytes than may be."""
+    HIDDEN = "hidden"
+    """Most of its crop is masked."""
 
 
 class NodeEvent(enum.StrEnum):

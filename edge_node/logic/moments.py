@@ -85,9 +85,9 @@ class Moments:
 
 
 def moment_of(
-    rows: Rows, at: int, pixels: Pixels, region: Region, when: tuple[int, int], merit: float
+    rows: Rows, at: int, crop: Pixels, region: Region, when: tuple[int, int], merit: float
 ) -> Moment:
-    """The present moment of a track, with a copy of its crop; `when` is sequence and capture."""
+    """The present moment of a track, with its crop; `when` is sequence and capture."""
     return Moment(
         track_id=int(rows["track_id"][at]),
         sequence=when[0],
@@ -96,7 +96,7 @@ def moment_of(
         label=int(rows["edge_label"][at]),
         score=float(rows["score"][at]),
         region=region,
-        pixels=pixels[region.y1 : region.y2, region.x1 : region.x2].copy(),
+        pixels=crop,
         merit=merit,
     )
 

@@ -26,10 +26,11 @@ from edge_node.logic.moments import BETTER, Moment, Moments, moment_of, sharpnes
 from edge_node.logic.plan import FREE, Ask, Planner, Prices
 from edge_node.logic.rows import FORESEEN_NOT, Floats, Mask, Positions, Rows
 from edge_node.logic.spending import Reservation
+from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
 from edge_node.values import REFUSALS, Reason, Suppression
 from foundation.escalations import Region
-from foundation.frames import Boxes, Pixels, Scores
+from foundation.frames import Boxes, Scores
 from foundation.gains import GainModel, texture_of
 from foundation.geometry import box_areas
 
@@ -41,32 +42,6 @@ _STALE = 0.7
 """A track whose present moment is worse than this share of its best is asked about with that."""
 
 _REFUSED = np.array([cause in REFUSALS for cause in Suppression], np.bool_)
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """The present frame as the policy sees it.
-
-    Attributes:
-        sequence: Its number.
-        captured_at_ns: When it was captured.
-        now_ns: The present instant.
-        pixels: uint8 BGR (height, width, 3).
-    """
-
-    sequence: int
-    captured_at_ns: int
-    now_ns: int
-    pixels: Pixels
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return int(self.pixels.shape[1]), int(self.pixels.shape[0])
-
-    def texture(self, region: Region) -> float:
-        """What there is to encode in a region."""
-        return texture_of(self.pixels[region.y1 : region.y2, region.x1 : region.x2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +279,9 @@ class Policy:
             if now > BETTER * rows["held_merit"][position]:
                 region = self.planner.region_of(box, view.size)
                 when = (view.sequence, view.captured_at_ns)
-                if self.moments.hold(moment_of(rows, position, view.pixels, region, when, now)):
+                if self.moments.hold(
+                    moment_of(rows, position, view.cut(region), region, when, now)
+                ):
                     rows["held_merit"][position] = now
         return merit
 

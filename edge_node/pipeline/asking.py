@@ -15,10 +15,11 @@ from edge_node.logic.audit_estimate import Draw
 from edge_node.logic.background import Abstention
 from edge_node.logic.lookout import Lookout, Sight
 from edge_node.logic.plan import Planner
-from edge_node.logic.policy import Decision, Policy, View
+from edge_node.logic.policy import Decision, Policy
 from edge_node.logic.reconcile import Fusion, Reconciler
 from edge_node.logic.rows import Rows
 from edge_node.logic.spending import Reservation
+from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.auditing import Auditing
@@ -275,6 +276,4 @@ def _cut(decision: Decision, view: View) -> tuple[tuple[int, int], Pixels]:
     moment = decision.moment
     if moment is not None:
         return (moment.sequence, moment.captured_at_ns), moment.pixels
-    region = decision.region
-    crop = view.pixels[region.y1 : region.y2, region.x1 : region.x2].copy()
-    return (view.sequence, view.captured_at_ns), crop
+    return (view.sequence, view.captured_at_ns), view.cut(decision.region)

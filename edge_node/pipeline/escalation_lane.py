@@ -91,16 +91,9 @@ class EscalationLane:
     def offer(self, candidate: Candidate) -> None:
         """Takes a candidate; where there is no room for it, it ends at once."""
         if not self._encoder.offer(candidate):
-            question = candidate.question
-            self._finish(
-                question.reason,
-                Ending(
-                    question.id,
-                    EscalationOutcome.EVICTED,
-                    Cause.ENCODE_QUEUE_FULL,
-                    self._clock.now_ns(),
-                ),
-            )
+            outcome, cause = EscalationOutcome.EVICTED, Cause.ENCODE_QUEUE_FULL
+            question, now_ns = candidate.question, self._clock.now_ns()
+            self._finish(question.reason, Ending(question.id, outcome, cause, now_ns))
 
     # --- results thread ---
 
@@ -112,14 +105,15 @@ class EscalationLane:
 
     # --- encoder's thread ---
 
-    def deliver(self, candidate: Candidate, escalation: Escalation) -> None:
-        """Takes what the encoder made of a candidate."""
+    def deliver(
+        self, candidate: Candidate, escalation: Escalation, *, may_leave: bool = True
+    ) -> None:
+        """Takes what the encoder made of a candidate; ends it where it may not leave the site."""
         self._post(Encoded(escalation.id, len(escalation.image)))
-        if self._withholds:
-            self._finish(
-                escalation.reason,
-                Ending(escalation.id, EscalationOutcome.WITHHELD, Cause.NONE, self._clock.now_ns()),
-            )
+        if self._withholds or not may_leave:
+            outcome, cause = EscalationOutcome.WITHHELD, Cause.NONE if may_leave else Cause.EGRESS
+            ending = Ending(escalation.id, outcome, cause, self._clock.now_ns())
+            self._finish(escalation.reason, ending)
             return
         keeping = Keeping.NO
         if self._spool is not None:
@@ -215,6 +209,12 @@ class EscalationLane:
             ending, cause = fate.ending
             self._end(id_, ending, cause, verdict if fate is Fate.ANSWERED else None)
 
+    def postpone(self, escalation_id: str, pause_s: float) -> None:
+        """One that `next_escalation` gave is not sent; it may be given again after a pause."""
+        entry = self._hand.get(escalation_id)
+        if entry is not None:
+            self._shed(escalation_id, entry, pause_s)
+
     def refuse(self, escalation_id: str) -> None:
         """Ends an escalation that is larger than this escalator takes."""
         self._end(escalation_id, *Fate.TOO_LARGE.ending)
@@ -296,7 +296,7 @@ class EscalationLane:
             return
         self._spool.give_back(escalation_id, attempted=attempted)
         if entry.kept is None:
-            self._metrics.escalations_deferred.inc()
+            self._metrics.storage.deferred.inc()
             self._post(Deferred(escalation_id))
 
     def _take_backlog(self, backlog: Backlog, now_ns: int) -> Escalation | None:
@@ -342,12 +342,8 @@ class EscalationLane:
             self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
             return
         self._close(escalation_id)
-        self._finish(
-            kept.escalation.reason,
-            self._late(
-                kept, Ending(escalation_id, *Fate.ANSWERED.ending, self._clock.now_ns(), verdict)
-            ),
-        )
+        ending = Ending(escalation_id, *Fate.ANSWERED.ending, self._clock.now_ns(), verdict)
+        self._finish(kept.escalation.reason, self._late(kept, ending))
 
     def _hear_gone(self, reason: str, ending: Ending) -> None:
         self._close(ending.escalation_id)

@@ -15,12 +15,13 @@ import numpy as np
 
 from edge_node.config import EdgeSettings
 from edge_node.logic.deadline import DeadlineGate
-from edge_node.logic.policy import View
+from edge_node.logic.egress import NOTHING_HIDDEN, EgressPolicy, Redaction
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reconsider import overrule
 from edge_node.logic.records import FrameRecord, Record, ending_to_json
-from edge_node.logic.rows import Rows
+from edge_node.logic.rows import Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
+from edge_node.logic.view import View
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.asking import Asking
 from edge_node.pipeline.inbox import Arrival, LaneInbox, Work
@@ -36,7 +37,7 @@ from edge_node.values import (
 )
 from foundation.clock import Clock, elapsed_s
 from foundation.errors import RejectedError
-from foundation.frames import Pixels
+from foundation.frames import Detections, Pixels
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,9 @@ class FrameLane:
             cloud_digest=rules.gains.cloud_bundle,
         )
         self._escalations = escalations
+        self._egress = EgressPolicy(settings.egress, model.labels)
         self._asking = Asking(settings, rules, self._reconciler, escalations, metrics, clock)
-        self._scores = np.zeros(0, np.float32)
+        self._seen = Detections.empty()
         self._gate = DeadlineGate(
             quantile=settings.deadline.cost_quantile,
             window_frames=settings.deadline.cost_window_frames,
@@ -152,9 +154,10 @@ class FrameLane:
         if detected and pixels is not None:
             decided_ns = clock.now_ns()
             stages["publish"].observe(elapsed_s(published_ns, decided_ns))
-            view = View(arrival.sequence, arrival.captured_at_ns, decided_ns, pixels)
+            hidden = self._redaction()
+            view = View(arrival.sequence, arrival.captured_at_ns, decided_ns, pixels, hidden)
             moving = self._tracker.scene_moves
-            self._asking.decide(self._tracker.rows, view, self._scores, scene_moves=moving)
+            self._asking.decide(self._tracker.rows, view, self._seen.scores, scene_moves=moving)
             finished_ns = clock.now_ns()
             stages["decide"].observe(elapsed_s(decided_ns, finished_ns))
             # What delays the next frame is everything, what meets the deadline ends at publication.
@@ -177,12 +180,24 @@ class FrameLane:
             log.warning("frame %d: %s", arrival.sequence, error)
             return False
         found_ns = self._clock.now_ns()
-        self._scores = detections.scores
+        self._seen = detections
         self._tracker.observe(detections)
         overrule(self._tracker.rows)
         self._metrics.stages["detect"].observe(elapsed_s(begun_ns, found_ns))
         self._metrics.stages["track"].observe(elapsed_s(found_ns, self._clock.now_ns()))
         return True
+
+    def _redaction(self) -> Redaction:
+        """What of the present frame may not leave: of all that is detected or tracked in it."""
+        if self._egress.is_empty:
+            return NOTHING_HIDDEN
+        rows, seen = self._tracker.rows, self._seen
+        boxes = np.concatenate([seen.boxes, observed_boxes(rows), rows["box"]])
+        labels = labels_of(rows).tolist()
+        own = rows["edge_label"].tolist()
+        # A track hides as what the edge takes it for, and as what the cloud has said it is.
+        classes = [*seen.class_ids.tolist(), *own, *labels]
+        return self._egress.redaction(self._frame_size, boxes, classes)
 
     def _adapt_to_size(self, pixels: Pixels) -> None:
         size = (int(pixels.shape[1]), int(pixels.shape[0]))

@@ -133,8 +133,8 @@ class InHand:
 
     def note_change(self) -> None:
         """Something may be sent, or has ended."""
-        self._metrics.fresh_escalations.set(len(self.fresh))
-        self._metrics.fresh_bytes.set(self.fresh.size_bytes)
+        self._metrics.storage.fresh.set(len(self.fresh))
+        self._metrics.storage.fresh_bytes.set(self.fresh.size_bytes)
         self._changed.set()
 
     async def wait_for_change(self, wait_s: float | None) -> None:

@@ -174,7 +174,7 @@ def test_samples_are_read_from_real_metrics() -> None:
     metrics.verdicts[Effect.REFUTED].inc(2)
     metrics.escalations["leaving", EscalationOutcome.SHED].inc(4)
     metrics.uplink_bytes.inc(1234)
-    metrics.fresh_escalations.set(5)
+    metrics.storage.fresh.set(5)
     sample = parse_sample(generate_latest(registry).decode(), 1.5)
     assert sample.frames["on_time"] == 3
     assert sample.verdicts["refuted"] == 2

@@ -79,7 +79,7 @@ class SpoolKeeper:
     def append(self, kept: Kept) -> bool:
         """Takes an escalation to be kept; False where the disk is too far behind."""
         if self._queue.qsize() >= self._settings.write_queue_max:
-            self._metrics.spool_losses[SpoolLoss.BUSY].inc()
+            self._metrics.storage.losses[SpoolLoss.BUSY].inc()
             return False
         self._queue.put(Append(kept))
         return True
@@ -219,7 +219,7 @@ class SpoolKeeper:
             self._out.difference_update(self._ends)
             self._ends.clear()
         elif appends:
-            self._metrics.spool_losses[SpoolLoss.DISK].inc(len(appends))
+            self._metrics.storage.losses[SpoolLoss.DISK].inc(len(appends))
         if appends:
             listener.note_kept([kept.escalation.id for kept in appends], written=written)
         self._make_room(listener)
@@ -347,7 +347,7 @@ class SpoolKeeper:
         if self._database is not None:
             self._database.close()
             self._database = None
-        self._metrics.spool_errors.inc()
+        self._metrics.storage.errors.inc()
         if isinstance(error, sqlite3.OperationalError) or not isinstance(error, sqlite3.Error):
             self._say(error)
             return
@@ -368,15 +368,15 @@ class SpoolKeeper:
 
     def _quarantine(self, error: Exception) -> None:
         aside = quarantine(self._folder, self._clock.now_ns())
-        self._metrics.spool_quarantines.inc()
+        self._metrics.storage.quarantines.inc()
         log.error("spool: %s; moved to %s, a new one begins", error, aside)
 
     def _count(self, database: SpoolDatabase) -> None:
         totals = database.totals()
         self._held_count = totals.waiting + totals.ended
         self._held_bytes = totals.waiting_bytes + totals.ended_bytes
-        self._metrics.spool_waiting.set(totals.waiting)
-        self._metrics.spool_waiting_bytes.set(totals.waiting_bytes)
+        self._metrics.storage.waiting.set(totals.waiting)
+        self._metrics.storage.waiting_bytes.set(totals.waiting_bytes)
 
     def _is_due(self, last_ns: int, every_s: float) -> bool:
         return not 0 <= elapsed_s(last_ns, self._clock.now_ns()) < every_s

@@ -9,9 +9,10 @@ import numpy as np
 from edge_node.config import CropSettings, PolicySettings
 from edge_node.logic.aim import Aim, BudgetAim
 from edge_node.logic.plan import Planner
-from edge_node.logic.policy import Decision, Policy, View
+from edge_node.logic.policy import Decision, Policy
 from edge_node.logic.rows import Floats, Rows
 from edge_node.logic.spending import Ledger, Limits
+from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
 from foundation.frames import Pixels
 from foundation.gains import GainModel, LevelCosts, variance_gains

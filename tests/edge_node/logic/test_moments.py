@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_node.logic.moments import Moments, moment_of, sharpness_of
+from edge_node.logic.view import View
 from foundation.escalations import Region
 from foundation.frames import Pixels
 from tests.edge_node.logic.scene import NOW_NS, rows_of
@@ -19,7 +20,8 @@ def test_moment_is_a_copy_of_what_was_seen() -> None:
     """The camera's buffer is written over with the next frame."""
     pixels = np.full((960, 1280, 3), 7, np.uint8)
     rows = rows_of({"track_id": 9, "seen_box": (601, 401, 613, 413), "score": 0.3})
-    moment = moment_of(rows, 0, pixels, REGION, (5, NOW_NS), 2.0)
+    crop = View(5, NOW_NS, NOW_NS, pixels).cut(REGION)
+    moment = moment_of(rows, 0, crop, REGION, (5, NOW_NS), 2.0)
     pixels[:] = 200
     rows["seen_box"] = 0
     assert (moment.pixels == 7).all()

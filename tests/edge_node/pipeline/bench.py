@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from edge_node.config import EdgeSettings
 from edge_node.logic.novelty import NoveltyModel
-from edge_node.logic.policy import View
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.records import Record
 from edge_node.logic.reporting import Reporting
 from edge_node.logic.track import Tracker
+from edge_node.logic.view import View
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.asking import Asking
 from edge_node.ports import ScoreLimits

@@ -46,7 +46,7 @@ class Bench:
         self.metrics = EdgeMetrics(self.registry, "cam")
         self.lane = EscalationLane(
             EdgeSettings(
-                escalator=EscalatorSettings(address="nowhere:1", in_flight_max=2),
+                escalator=EscalatorSettings(address="127.0.0.1:1", in_flight_max=2),
                 spool=SpoolSettings(fresh_max=escalations_max),
                 policy=PolicySettings(rollout="shadow" if withholds else "enforce"),
             ),
