@@ -218,6 +218,20 @@ def test_certificate_of_another_node_ends_the_start(pki: Pki) -> None:
         opened(settings_of(pki.settings(pki.server())))
 
 
+def test_renewed_certificate_of_another_node_is_not_taken(pki: Pki) -> None:
+    """A mix-up while the node runs costs it nothing, and is counted."""
+    device = pki.device(DEVICE)
+    registry = CollectorRegistry()
+    metrics = CertificateMetrics(registry, "edge", "ca", "certificate")
+    files = open_certificates(settings_of(pki.settings(device)), metrics)
+    assert files is not None
+    before = files.credentials
+    replace_pair(device, pki.device("site/other"))
+    assert not files.refresh()
+    assert files.credentials is before
+    assert registry.get_sample_value("edge_certificate_reload_errors_total") == 1
+
+
 def test_off_loopback_needs_certificates_or_the_flag() -> None:
     """And plain text off loopback is a metric."""
     with pytest.raises(ConfigError, match=r"hardcase-certs.*plain_text: true"):
