@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
+from cryptography import x509
 
 from certificates.authority import Issued
 from cloud_escalator.config import EscalatorSettings
@@ -26,6 +27,7 @@ from tests.cloud_escalator.client import (
 )
 from tests.cloud_escalator.conftest import Configure
 from tests.cloud_escalator.service import rejected, serving
+from tests.support.organization import Organization
 from tests.support.pki import Pki, replace_pair, secret_lines, serial_of
 
 HANDSHAKES = "escalator_handshakes_total"
@@ -269,6 +271,41 @@ async def test_authority_is_replaced_without_a_restart(
             for credentials, expected in ((old_client, old_is), (new_client, new_is)):
                 async with connect_with(credentials, running.port) as client:
                     assert await ask_capabilities(client) is expected
+
+
+@pytest.mark.parametrize("anchors", ["root", "intermediate", "both"])
+async def test_organizations_authority_is_believed(
+    configure: Configure, tmp_path: Path, anchors: str
+) -> None:
+    """With RSA and an intermediate, whichever of the two the file has; its list counts, too."""
+    organization = Organization(tmp_path)
+    server = organization.issue("server", [x509.DNSName("localhost")])
+    uris = ["spiffe://organization/cam", "hardcase://plant/cam"]
+    sans = [x509.UniformResourceIdentifier(uri) for uri in uris]
+    device = organization.issue("device", sans)
+    ca, revoked = tmp_path / "ca.pem", tmp_path / "revoked.pem"
+    ca_pem = {
+        "root": organization.root_pem,
+        "intermediate": organization.intermediate_pem,
+        "both": organization.root_pem + organization.intermediate_pem,
+    }[anchors]
+    ca.write_bytes(ca_pem)
+    revoked.write_bytes(organization.revoked_pem())
+    tls = {"ca": str(ca), "certificate": str(server.certificate), "key": str(server.key)}
+    if anchors != "root":  # the list is the intermediate's
+        tls["revoked"] = str(revoked)
+    credentials = grpc.ssl_channel_credentials(
+        ca_pem, device.key.read_bytes(), device.certificate.read_bytes()
+    )
+    async with (
+        serving(configure(tls=tls)) as (running, _),
+        connect_with(credentials, running.port) as client,
+    ):
+        stream = client.open_stream()
+        assert isinstance((await stream.ask(escalation("one"))).outcome, Answer)
+        if anchors != "root":
+            revoked.write_bytes(organization.revoked_pem(device))
+            assert await stream.status() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_off_loopback_needs_certificates_or_the_flag(configure: Configure, pki: Pki) -> None:

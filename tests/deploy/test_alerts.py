@@ -86,6 +86,16 @@ def handshakes(begun: float, identified: float) -> list[dict[str, str]]:
         ("HardcasePlainText", [constant(f"edge_plain_text{{{EDGE}}}", 1)], True),
         ("HardcasePlainText", [constant(f"escalator_plain_text{{{ESCALATOR}}}", 1)], True),
         ("HardcasePlainText", [constant(f"escalator_plain_text{{{ESCALATOR}}}", 0)], False),
+        (
+            "HardcaseLinkMistrusted",
+            [rising(f'edge_uplink_errors_total{{{EDGE},reason="identity"}}', 1)],
+            True,
+        ),
+        (
+            "HardcaseLinkMistrusted",
+            [rising(f'edge_uplink_errors_total{{{EDGE},reason="unavailable"}}', 1)],
+            False,
+        ),
         ("HardcaseHandshakesRefused", handshakes(2, 2), False),
         ("HardcaseHandshakesRefused", handshakes(2, 1), True),
         (
