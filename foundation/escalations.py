@@ -141,7 +141,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The expiry passed, or could not have been met; nothing was executed."""
+    """The expiry passed, or could not have been met; there is no answer."""
 
 
 Outcome = Answer | Shed | Rejection | Expired

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+OVERLOAD = ["--seconds", "3", "--calm", "2", "--peak", "2", "--factor", "1.5", "--polite", "1"]
+
 
 @pytest.mark.parametrize(
     ("program", "arguments", "figure"),
     [
         ("escalator_throughput", ["--rounds", "1", "--crops", "64"], "ratio"),
         ("escalator_memory", ["--duration-s", "3"], "resident_mb_max"),
+        ("overload", OVERLOAD, "goodput_of_peak"),
     ],
 )
 def test_benchmark_writes_its_figures(
