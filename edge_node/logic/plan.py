@@ -199,9 +199,10 @@ class Planner:
         width, height = (high - low).T
         side = (self._crop.margin * np.maximum(width, height)).round()
         side = np.maximum(side, self._crop.side_min_px)[:, None]
-        sides = np.minimum(side, np.array(frame_size, np.float64))
+        size = np.array(frame_size, np.float64)
+        sides = np.minimum(side, size)
         start = ((low + high - sides) / 2).round()
-        start = np.minimum(np.maximum(start, 0), frame_size - sides)
+        start = np.minimum(np.maximum(start, 0), size - sides)
         return np.concatenate([start, start + sides], axis=1).astype(np.int64)
 
     def _merge(self, regions: Integers, texture: float) -> Integers:
