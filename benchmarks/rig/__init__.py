@@ -1,0 +1,1 @@
+"""What the programs about faults are run with: both services as processes, and relays between."""
