@@ -5,10 +5,10 @@
 The escalator is `cloud-escalator serve` in a process of its own. Polite devices ask steadily for
 most of their equal share of the model; one noisy device asks for everything else up to `--factor`
 times the capacity, whatever it is told. They run in two further processes, over gRPC on loopback,
-every request on time even when the last ones were shed. First all is calm: the polite devices ask
-a tenth. Then rounds: peak (as many under way as the model can use), overload, the polite devices
-alone, peak again. Goodput counts answers that came before their expiry, on the clock of who asked;
-it is compared with the mean of the peaks around it, which saw about the same machine.
+every request on time even when the last ones were shed. Phases: peak (as many under way as the
+model can use), calm (the polite devices alone); then in rounds overload, calm, peak. Goodput counts
+answers that came before their expiry, on the clock of who asked; it is compared with the mean of
+the peaks around it, which saw about the same machine.
 
 Quotas and the bound of requests per stream are lifted, so that all of the load reaches the queue.
 Clients and server share the machine, so on few cores their cost counts against the server.
@@ -101,10 +101,10 @@ class Bench:
         """What was asked when all was calm, and in every round."""
         options = self._options
         self._ask([], [Device(name, 0.0, 8, 2.0) for name in self._names])  # connections, caches
-        rate = 0.1 * good(self._peak(4.0), options.expiry)[0]
-        calm = self._ask([], [Device(name, rate, 1, options.calm) for name in self._names])
         rounds: list[Round] = []
         before = self._peak(options.peak)
+        rate = _POLITE_SHARE * good(before, options.expiry)[0] / (options.polite + 1)
+        calm = self._ask([], [Device(name, rate, 1, options.calm) for name in self._names])
         for _ in range(options.rounds):
             capacity = good(before, options.expiry)[0]
             share = _POLITE_SHARE * capacity / (options.polite + 1)

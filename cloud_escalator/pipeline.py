@@ -28,6 +28,7 @@ from cloud_escalator.logic.admit import (
     Refused,
     ShedReason,
     admit,
+    exceeds_backlog,
     predict_finish_s,
     retry_after_s,
 )
@@ -133,6 +134,9 @@ class EscalationPipeline:
                 self._ledger.expire(escalation.id, sink)
             case Refused() as refused:
                 self._ledger.shed(escalation.id, refused, sink)
+            case Admitted() if self._exceeds_backlog(claim, load, now_ns):
+                refused = self._refuse(ShedReason.BACKLOG, load)
+                self._ledger.shed(escalation.id, refused, sink)
             case Admitted():
                 self._enqueue(claim, load, now_ns)
 
@@ -194,7 +198,7 @@ class EscalationPipeline:
             its_load = self._load(self._waiting.place_of(gone), now_ns)
             self._shed(gone.item, self._refuse(ShedReason.QUEUE_FULL, its_load))
         self._ledger.open(claim.item)
-        self._waiting.add(claim)
+        self._waiting.add(claim, now_ns)
         self._queued_bytes += claim.size_bytes
         self._feed_decoder(now_ns)
 
@@ -221,14 +225,22 @@ class EscalationPipeline:
             return Load(now.ahead + place, now.running, now.running_left_s, now.draining)
 
         def is_late(claim: Claim[Ticket], place: int) -> bool:
-            finish_s = predict_finish_s(load_at(place), self._cost)
-            return after_s(now_ns, finish_s) > claim.deadline_ns
+            load = load_at(place)
+            finish_ns = after_s(now_ns, predict_finish_s(load, self._cost))
+            return finish_ns > claim.deadline_ns or self._exceeds_backlog(claim, load, now_ns)
 
         for claim, place in self._waiting.take_late(is_late):
+            load = load_at(place)
             if claim.deadline_ns <= now_ns:
                 self._expire(claim.item, ExpiryStage.QUEUE)
+            elif after_s(now_ns, predict_finish_s(load, self._cost)) > claim.deadline_ns:
+                self._shed(claim.item, self._refuse(ShedReason.DEADLINE, load))
             else:
-                self._shed(claim.item, self._refuse(ShedReason.DEADLINE, load_at(place)))
+                self._shed(claim.item, self._refuse(ShedReason.BACKLOG, load))
+
+    def _exceeds_backlog(self, claim: Claim[Ticket], load: Load, now_ns: int) -> bool:
+        backlog_s = elapsed_s(0, self._waiting.backlog_ns(claim.device, now_ns))
+        return exceeds_backlog(backlog_s, load, self._cost)
 
     def _feed_decoder(self, now_ns: int) -> None:
         """Keeps the decoder ahead of the model, but not further than memory is bounded for."""

@@ -16,6 +16,13 @@ from cloud_escalator.logic.cost import BatchCost
 RETRY_AFTER_MIN_S = 0.05
 """Floor of a retry hint: sooner than this, nothing will have changed."""
 
+BACKLOG_S = 1.0
+"""A device that has had something waiting for so long asks for more than its share: this was no
+burst. What then waits longer only makes everything late, and lasts when the load has gone."""
+
+_BACKLOG_BATCHES = 3
+"""What must be allowed to wait, however slow the model, so that it always finds a full batch."""
+
 
 class ShedReason(enum.StrEnum):
     """Why a valid request was turned away, or given up while it waited."""
@@ -23,6 +30,7 @@ class ShedReason(enum.StrEnum):
     QUOTA = "quota"
     QUEUE_FULL = "queue_full"
     DEADLINE = "deadline"
+    BACKLOG = "backlog"
     DRAINING = "draining"
 
 
@@ -78,6 +86,18 @@ def predict_finish_s(load: Load, cost: BatchCost) -> float:
     """Predicts in how many seconds a request would be answered."""
     own_batch = load.ahead % cost.size_max + 1
     return predict_wait_s(load, cost) + cost.predict(own_batch)
+
+
+def exceeds_backlog(backlog_s: float, load: Load, cost: BatchCost) -> bool:
+    """Whether a request would wait too long behind a backlog that is no burst.
+
+    Args:
+        backlog_s: for how long its device has had something waiting without a break.
+        load: what would be done before the request.
+        cost: predicted batch costs.
+    """
+    allowed_s = max(BACKLOG_S, _BACKLOG_BATCHES * cost.predict(cost.size_max))
+    return backlog_s > BACKLOG_S and predict_finish_s(load, cost) > allowed_s
 
 
 def retry_after_s(reason: ShedReason, load: Load, cost: BatchCost) -> float:

@@ -46,8 +46,9 @@ class Claim(Generic[ItemT]):
 
 @dataclass(slots=True)
 class _Line(Generic[ItemT]):
-    """The claims of one device, in the order of their service."""
+    """The claims of one device, in the order of their service; it has had some since `began_ns`."""
 
+    began_ns: int
     claims: list[Claim[ItemT]] = field(default_factory=list)
     size_bytes: int = 0
 
@@ -77,11 +78,16 @@ class FairQueue(Generic[ItemT]):
             place += min(len(self._lines[device].claims), rank + before)
         return place
 
-    def add(self, claim: Claim[ItemT]) -> None:
+    def backlog_ns(self, device: str, now_ns: int) -> int:
+        """For how long the device has had something waiting without a break; zero if nothing."""
+        line = self._lines.get(device)
+        return now_ns - line.began_ns if line else 0
+
+    def add(self, claim: Claim[ItemT], now_ns: int) -> None:
         """Adds a request; a device that had none takes its turn after all others."""
         line = self._lines.get(claim.device)
         if line is None:
-            line = self._lines[claim.device] = _Line()
+            line = self._lines[claim.device] = _Line(now_ns)
             self._turns.append(claim.device)
         bisect.insort_right(line.claims, claim, key=_order)
         line.size_bytes += claim.size_bytes

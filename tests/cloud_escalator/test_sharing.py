@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foundation.escalations import Shed
+from foundation.escalations import Answer, Shed
 from tests.cloud_escalator.conftest import Configure
 from tests.cloud_escalator.pipeline_bench import AHEAD, BATCH_MAX, BATCH_S, running
 
@@ -72,3 +72,24 @@ async def test_answer_that_comes_too_late_is_none(configure: Configure) -> None:
         await bench.finish()
         assert bench.sink.kinds() == ["Expired"]
         assert bench.count("escalator_expirations_total", stage="answer") == 1
+
+
+async def test_standing_backlog_is_held_short(configure: Configure) -> None:
+    """A burst may wait as long as its expiry; what has waited without a break may not."""
+    async with running(configure()) as bench:
+        await bench.submit(*(f"burst{i}" for i in range(100)), device="noisy")
+        assert bench.outcomes() == {}
+        for _ in range(11):
+            bench.clock.advance_s(BATCH_S)
+            await bench.finish()
+        shed = bench.count("escalator_sheds_total", reason="backlog")
+        answered = 11 * BATCH_MAX
+        assert 0 < shed == 100 - answered - bench.count("escalator_queue_requests") - BATCH_MAX
+        await bench.submit(*(f"more{i}" for i in range(100)), device="noisy")
+        assert bench.count("escalator_queue_requests") <= 10 * BATCH_MAX
+        await bench.submit("polite", device="polite")
+        for _ in range(4):
+            bench.clock.advance_s(BATCH_S)
+            await bench.finish()
+        answers = [v.escalation_id for v in bench.sink.verdicts if isinstance(v.outcome, Answer)]
+        assert "polite" in answers

@@ -14,6 +14,7 @@ from cloud_escalator.logic.admit import (
     Refused,
     ShedReason,
     admit,
+    exceeds_backlog,
     predict_finish_s,
     retry_after_s,
 )
@@ -93,3 +94,18 @@ def test_more_time_never_hurts(load: Load, remaining_s: float, batch_s: float) -
     cost = cost_of(batch_s)
     if isinstance(admit(load, remaining_s, DRAIN_S, cost), Admitted):
         assert isinstance(admit(load, remaining_s + 1.0, DRAIN_S, cost), Admitted)
+
+
+def test_a_burst_is_no_backlog() -> None:
+    """Only what has waited for more than a second without a break is held to a second."""
+    long = Load(ahead=10, running=2, running_left_s=0.1, draining=False)
+    short = Load(ahead=4, running=2, running_left_s=0.1, draining=False)
+    assert not exceeds_backlog(0.9, long, cost_of(0.25))
+    assert exceeds_backlog(1.1, long, cost_of(0.25))
+    assert not exceeds_backlog(1.1, short, cost_of(0.25))
+
+
+def test_slow_model_keeps_work_at_hand() -> None:
+    """Batches of two seconds: two of them may wait beside the running one, whatever the backlog."""
+    load = Load(ahead=2, running=2, running_left_s=2.0, draining=False)
+    assert not exceeds_backlog(60.0, load, cost_of(2.0))

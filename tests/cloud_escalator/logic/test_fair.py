@@ -30,7 +30,7 @@ def filled(*claims: Claim[int]) -> FairQueue[int]:
     """A queue with these claims, added in this order."""
     queue: FairQueue[int] = FairQueue()
     for one in claims:
-        queue.add(one)
+        queue.add(one, 0)
     return queue
 
 
@@ -68,6 +68,19 @@ def test_value_buys_nothing_from_another_device() -> None:
     assert drain(filled(boaster, second, modest)) == [boaster, modest, second]
 
 
+def test_a_backlog_counts_from_when_the_device_last_had_nothing() -> None:
+    """Not from its oldest request: what is overtaken for long is no backlog by itself."""
+    queue: FairQueue[int] = FairQueue()
+    assert queue.backlog_ns("a", 10) == 0
+    queue.add(claim("a"), 10)
+    queue.add(claim("a"), 20)
+    queue.pop()
+    assert queue.backlog_ns("a", 30) == 20
+    queue.pop()
+    queue.add(claim("a"), 40)
+    assert queue.backlog_ns("a", 45) == 5
+
+
 def test_full_queue_gives_up_the_least_of_who_holds_most() -> None:
     """A newcomer of a device with little takes the place of the noisy one's least valuable."""
     noisy = [claim("noisy", value) for value in (3.0, 1.0, 2.0)]
@@ -99,7 +112,7 @@ def test_place_is_where_it_is_served(waiting: list[Claim[int]], newcomer: Claim[
     """The place predicted at the door is the number of requests served before it."""
     queue = filled(*waiting)
     place = queue.place_of(newcomer)
-    queue.add(newcomer)
+    queue.add(newcomer, 0)
     assert drain(queue).index(newcomer) == place
 
 
@@ -118,7 +131,7 @@ def test_every_claim_leaves_exactly_once(steps: list[Claim[int] | int | None]) -
             given_up = queue.make_room(step, 8, 60)
             if given_up is not None:
                 left += given_up
-                queue.add(step)
+                queue.add(step, 0)
                 entered.append(step)
         held = [one for one in entered if one not in left]
         assert len(queue) == len(held) <= 8
