@@ -37,13 +37,13 @@ from edge_node.logic.audit import AuditSampler
 from edge_node.logic.lookout import Lookout
 from edge_node.logic.plan import Planner
 from edge_node.logic.policy import Decision, Policy
-from edge_node.logic.view import View
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reconsider import overrule
 from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import Floats, observed_boxes
 from edge_node.logic.spending import Ledger, Limits, Reservation
 from edge_node.logic.track import Tracker
+from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
 from edge_node.values import Cause, Ending, EscalationOutcome, Reason
 from foundation.escalations import Answer, LabelledBoxes, Region, Verdict

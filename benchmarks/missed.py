@@ -30,10 +30,10 @@ from edge_node.logic.cells import small_picture
 from edge_node.logic.gaps import GapRules, find_gaps, mark_asked
 from edge_node.logic.plan import Planner
 from edge_node.logic.policy import Policy
-from edge_node.logic.view import View
 from edge_node.logic.rows import Floats, Rows
 from edge_node.logic.spending import Ledger, Limits
 from edge_node.logic.track import Tracker
+from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
 from edge_node.ports import ScoreLimits
 from foundation.bundle import Bundle

@@ -183,10 +183,12 @@ class SpoolDatabase:
 
     def _prepare(self, *, existed: bool) -> None:
         connection = self._connection
+        # As FULL, and the folder is synchronized too when a file in it is removed: the journal of
+        # the very first write would otherwise come back after a power loss and undo what followed.
+        connection.execute("PRAGMA synchronous = EXTRA")
         if not existed:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             with self.transaction():
                 for statement in _SCHEMA.split(";"):
