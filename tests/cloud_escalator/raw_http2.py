@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from tests.cloud_escalator.client import WAIT_S
 
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
-END_HEADERS = 4
+DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY, CONTINUATION = 0, 1, 3, 4, 7, 9
+ACKNOWLEDGED, END_HEADERS = 1, 4
+_FRAME_BYTES_MAX = 16_000
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _ESCALATE = {
     ":method": "POST",
@@ -50,7 +51,11 @@ class RawConnection:
         """Opens a call; `more` are further headers."""
         fields = {**_ESCALATE, **(more or {})}
         block = b"".join(b"\0" + _text(name) + _text(value) for name, value in fields.items())
-        await self.send(HEADERS, END_HEADERS, stream, block)
+        pieces = range(0, len(block), _FRAME_BYTES_MAX)
+        for at in pieces:
+            flags = END_HEADERS if at == pieces[-1] else 0
+            kind = CONTINUATION if at else HEADERS
+            await self.send(kind, flags, stream, block[at : at + _FRAME_BYTES_MAX])
 
     async def receive(self) -> Frame | None:
         """The next frame; None at the end of the connection."""

@@ -8,6 +8,7 @@ import struct
 import grpc
 import numpy as np
 import psutil
+import pytest
 
 from foundation.errors import RejectReason
 from foundation.escalations import Answer, Encoding, Shed
@@ -24,10 +25,12 @@ from tests.cloud_escalator.client import (
 )
 from tests.cloud_escalator.conftest import Configure
 from tests.cloud_escalator.raw_http2 import (
+    ACKNOWLEDGED,
     DATA,
     GOAWAY,
     HEADERS,
     RST_STREAM,
+    SETTINGS,
     connect_raw,
     is_closed_at_once,
 )
@@ -143,6 +146,27 @@ async def test_megabyte_of_headers_is_refused(configure: Configure) -> None:
         stub = client.stub
         call = stub.Escalate(metadata=[("x-large", "a" * 1_000_000)])
         assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await assert_served(client)
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+async def test_headers_are_bounded_for_who_acknowledges_nothing(
+    configure: Configure, *, acknowledged: bool
+) -> None:
+    """Who has acknowledged the limit is held to it by gRPC, everyone else by the service."""
+    async with (
+        serving(configure()) as (running, client),
+        connect_raw(running.port) as raw,
+    ):
+        if acknowledged:
+            assert await raw.receive_until(SETTINGS) is not None
+            await raw.send(SETTINGS, ACKNOWLEDGED, 0)
+        await raw.escalate(1, {"x-large": "a" * 1_000_000})
+        frame = await raw.receive_until(HEADERS, RST_STREAM, stream=1)
+        assert frame is not None
+        assert b"grpc-status\x018" in frame.payload  # RESOURCE_EXHAUSTED
+        if not acknowledged:
+            assert (await scrape(running.telemetry_port))[ended("refused")] == 1
         await assert_served(client)
 
 

@@ -48,10 +48,12 @@ _ECHO_LENGTH_MAX = 256
 """Longest id that an answer repeats; ids that are accepted are shorter."""
 
 _HANDSHAKE_S = 10.0
-"""For the handshake of a connection: one that says nothing is closed after that."""
+"""For the handshake of a connection: one that says nothing is closed after that, as is one that
+does not acknowledge what it is told of this server's limits."""
 
 _METADATA_BYTES_MAX = 8 << 10
-"""Largest headers of a call; one with larger ones is refused by gRPC."""
+"""Largest headers of a call. gRPC refuses larger ones, but of a client that has acknowledged that
+limit; until then it takes 16 MiB, and they are refused here."""
 
 _ONLY_IDENTITY = 1
 """Set of compressions: none. Crops are compressed already, and what is not inflated is no bomb."""
@@ -158,6 +160,7 @@ class GrpcServer:
             ("grpc.max_allowed_incoming_connections", limits.connections_max),
             ("grpc.max_connection_idle_ms", round(limits.connection_idle_s * 1000)),
             ("grpc.server_handshake_timeout_ms", round(_HANDSHAKE_S * 1000)),
+            ("grpc.http2.settings_timeout", round(_HANDSHAKE_S * 1000)),
             ("grpc.max_metadata_size", _METADATA_BYTES_MAX),
             ("grpc.absolute_max_metadata_size", _METADATA_BYTES_MAX),
             ("grpc.compression_enabled_algorithms_bitset", _ONLY_IDENTITY),
@@ -187,6 +190,13 @@ class GrpcServer:
         self, _requests: object, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         peer = await self._identify(context)
+        metadata = context.invocation_metadata() or ()
+        if sum(len(key) + len(value) for key, value in metadata) > _METADATA_BYTES_MAX:
+            self._metrics.streams_ended[StreamEnd.REFUSED].inc()
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"The headers of a call may have {_METADATA_BYTES_MAX} bytes",
+            )
         if len(self._streams) >= self._limits.streams_max:
             self._metrics.streams_ended[StreamEnd.REFUSED].inc()
             await context.abort(
