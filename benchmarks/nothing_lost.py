@@ -12,22 +12,20 @@ and what passed the relay. Every difference is a violation and is listed; there 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from benchmarks.rig.books import Books, read_entries
 from benchmarks.rig.calls import CallRelay
 from benchmarks.rig.services import edge, edge_document, escalator, write_json
-from edge_node.adapters.spool.cipher import Cipher
-from edge_node.adapters.spool.database import Entry, SpoolDatabase
+from edge_node.adapters.spool.database import Entry
 from reference_line.demo_plan import free_ports
 
 VICTIMS = ("edge", "escalator", "both")
@@ -84,14 +82,11 @@ class Site:
 
     def entries(self) -> dict[str, Entry]:
         """What the spool holds."""
-        with SpoolDatabase.open(self.folder / "spool", Cipher(None), read_only=True) as database:
-            return {entry.id: entry for entry in database.entries()}
+        return read_entries(self.folder / "spool")
 
-    def results(self) -> Iterator[dict[str, Any]]:
-        """Every result line, parsed."""
-        with (self.folder / "results.jsonl").open(encoding="utf-8") as lines:
-            for line in lines:
-                yield json.loads(line)
+    def books(self) -> Books:
+        """What the spool holds and the results say."""
+        return Books(self.folder / "spool", self.folder / "results.jsonl")
 
 
 def kill_cycles(site: Site, cycles: int, rng: random.Random) -> Counter[str]:
@@ -137,54 +132,28 @@ def settle(site: Site, relay: CallRelay) -> float:
 
 def compare(site: Site, relay: CallRelay) -> tuple[dict[str, Any], list[str]]:
     """The books side by side: figures, and every violation in words."""
-    entries = site.entries()
-    ends: dict[str, list[str]] = {}
-    effects: Counter[tuple[Any, ...]] = Counter()
-    frames = 0
-    for record in site.results():
-        match record["type"]:
-            case "frame":
-                frames += 1
-            case "escalation":
-                ends.setdefault(record["escalation_id"], []).append(record["outcome"])
-            case "correction":
-                effects[_effect(record)] += 1
-    found = [f"{id_} never ended" for id_, entry in entries.items() if not entry.outcome]
-    for id_, outcomes in ends.items():
-        if len(outcomes) != 1:
-            found.append(f"{id_} is closed {len(outcomes)} times in the results: {outcomes}")
-        known = entries[id_].outcome if id_ in entries else None
-        if known is not None and known != outcomes[0]:
-            found.append(f"{id_} is {known} in the spool and {outcomes[0]} in the results")
+    books = site.books()
+    entries, found = books.entries, books.differences()
     for id_, entry in entries.items():
-        if entry.outcome == "answered" and id_ not in ends:
-            found.append(f"{id_} is answered in the spool and not in the results")
         if entry.outcome == "answered" and not relay.answered[id_]:
             found.append(f"{id_} is answered, and no answer passed the relay")
         if relay.answered[id_] and entry.outcome != "answered":
             found.append(f"{id_} was answered, and ended as {entry.outcome}")
-    found += [f"{effect} took effect {n} times" for effect, n in effects.items() if n > 1]
     totals = Counter(entry.outcome or "waiting" for entry in entries.values())
     figures = {
         "escalations_in_the_spool": len(entries),
         "outcomes": dict(totals),
-        "closed_in_the_results": len(ends),
+        "closed_in_the_results": len(books.ends),
         "answered_at_the_edge": totals["answered"],
         "answered_past_the_relay": sum(1 for id_ in entries if relay.answered[id_]),
         "asked_more_than_once": sum(1 for n in relay.asked.values() if n > 1),
         "sent_and_not_yet_kept_when_killed": len(relay.asked.keys() - entries.keys()),
         "answers_repeated": sum(n - 1 for n in relay.answered.values()),
-        "corrections": effects.total(),
-        "frames": frames,
+        "corrections": books.effects.total(),
+        "frames": books.frames,
         "faults": dict(relay.faults),
     }
     return figures, found
-
-
-def _effect(record: dict[str, Any]) -> tuple[Any, ...]:
-    """What makes a correction the same correction: an object without a track is its box."""
-    box = tuple(record["cloud"]["box"]) if record["cloud"] and record["track_id"] is None else ()
-    return (record["escalation_id"], record["track_id"], box)
 
 
 def run(cycles: int, seed: int, folder: Path) -> dict[str, Any]:

@@ -31,6 +31,9 @@ class Service:
 
     Attributes:
         telemetry_port: Where it serves /readyz and /metrics.
+        telemetry_host: The address that it does so at.
+        prefix: Put before its command, to run it elsewhere or otherwise.
+        environment: Added to that of this process.
     """
 
     def __init__(self, module: str, command: str, folder: Path, document: dict[str, Any]) -> None:
@@ -38,6 +41,9 @@ class Service:
         self._folder = folder
         self._settings = folder / "settings.yaml"
         self._command = [sys.executable, "-m", module, command, "--config", str(self._settings)]
+        self.telemetry_host = HOST
+        self.prefix: tuple[str, ...] = ()
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         [self.telemetry_port] = free_ports(1)
         self.configure(document)
@@ -61,8 +67,9 @@ class Service:
         """Starts it, and does not wait."""
         with (self._folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                [*self.prefix, *self._command],
                 cwd=self._folder,
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -109,7 +116,7 @@ class Service:
 
     def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """Samples by name and sorted labels."""
-        url = f"http://{HOST}:{self.telemetry_port}/metrics"
+        url = f"http://{self.telemetry_host}:{self.telemetry_port}/metrics"
         with urllib.request.urlopen(url, timeout=5.0) as reply:
             text = reply.read().decode()
         return {
@@ -123,8 +130,9 @@ class Service:
         return (self._folder / "log.txt").read_text(errors="replace")[-2000:]
 
     def _answers(self) -> bool:
+        url = f"http://{self.telemetry_host}:{self.telemetry_port}/readyz"
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.telemetry_port}/readyz", timeout=1.0):
+            with urllib.request.urlopen(url, timeout=1.0):
                 return True
         except (urllib.error.URLError, OSError):
             return False
