@@ -50,7 +50,7 @@ _CERTIFICATES_REVIEW_S = 2.0
 _TLS_FAILED = ("handshake failed", "hostname verification", "security handshaker")
 _REFUSED_BY_OTHER = ("failed to connect", "socket closed")
 """An escalator that does not accept a certificate closes the connection and does not say why."""
-_NOT_HTTP2 = ("http1", "Trying to connect an http1.x server", "protocol error", "Socket closed")
+_NOT_HTTP2 = ("http1", "Trying to connect an http1.x server", "protocol error")
 
 
 class _IdentityError(ConfigError):
@@ -238,7 +238,10 @@ class GrpcUplink:
         details = error.details() or ""
         if self._certificates is not None and (mistrust := _mistrust(error, address)):
             return mistrust
-        if any(sign in details for sign in _NOT_HTTP2) or "http status" in details.lower():
+        # A stream that is cut later on says "Socket closed", too, and tells of the link alone.
+        closed = all(sign in details.lower() for sign in _REFUSED_BY_OTHER)
+        foreign = any(sign in details for sign in _NOT_HTTP2) or "http status" in details.lower()
+        if foreign or closed:
             return ConfigError(
                 f"{address} is not a Hardcase escalator: {details}",
                 remedy="Check escalator.address, and escalator.tls if it wants certificates; "
