@@ -19,12 +19,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from benchmarks.rig.books import Books, read_entries
 from benchmarks.rig.calls import CallRelay
-from benchmarks.rig.services import edge, edge_document, escalator, write_json
+from benchmarks.rig.services import calm_source, edge, edge_document, escalator, write_json
 from edge_node.adapters.spool.database import Entry
 from reference_line.demo_plan import free_ports
 
@@ -55,7 +52,7 @@ class Site:
         self.cloud = escalator(folder / "cloud", port)
         self._relay = relay
         self._port = relay.port
-        self._write_calm(folder / "calm")
+        self._calm = calm_source(folder / "calm", int(_SETTLE_S) + 60)
 
     def document(self, *, calm: bool) -> dict[str, Any]:
         """The edge node's settings."""
@@ -63,22 +60,8 @@ class Site:
         document["escalator"]["address"] = f"127.0.0.1:{self._port}"
         document["spool"]["backlog_share"] = 0.9
         if calm:
-            path = str(self.folder.parent / "calm")
-            document["source"] = {
-                "kind": "images",
-                "uri": path,
-                "pace": "realtime",
-                "frame_rate_hz": 1.0,
-            }
+            document["source"] = self._calm
         return document
-
-    def _write_calm(self, folder: Path) -> None:
-        """Pictures without objects, for as long as settling may take."""
-        folder.mkdir(parents=True, exist_ok=True)
-        first = folder / "0000.png"
-        cv2.imwrite(str(first), np.full((960, 1280, 3), 128, np.uint8))
-        for number in range(1, int(_SETTLE_S) + 60):
-            (folder / f"{number:04}.png").hardlink_to(first)
 
     def entries(self) -> dict[str, Entry]:
         """What the spool holds."""

@@ -246,14 +246,16 @@ class EscalatorSettings(Settings):
     """How the edge node proves who it is, and which escalators it believes."""
     plain_text: bool = False
     """Connect off loopback even without TLS, where anyone may read and answer."""
-    connect_timeout_s: float = Field(default=3.0, gt=0.0, le=300.0)
-    """Deadline of the first call on a new connection."""
+    connect_timeout_s: float = Field(default=6.0, gt=0.0, le=300.0)
+    """Deadline of the first call on a new connection: with TLS it takes four round trips."""
     stream_lifetime_s: float = Field(default=600.0, gt=0.0, le=86_400.0)
     """Deadline of one stream; a new one follows it, so that load moves to new servers."""
     backoff_min_s: float = Field(default=0.2, gt=0.0, le=300.0)
     """First pause before a new connection; it doubles, with jitter."""
     backoff_max_s: float = Field(default=10.0, gt=0.0, le=3600.0)
-    """Longest pause before a new connection."""
+    """Longest pause before a new connection to an escalator that refuses this one."""
+    backoff_unreached_max_s: float = Field(default=0.5, gt=0.0, le=3600.0)
+    """Longest pause where nobody answers: that costs a packet, and a link that is back is used."""
     keepalive_s: float = Field(default=6.0, ge=1.0, le=3600.0)
     """A silent connection is probed this often."""
     keepalive_timeout_s: float = Field(default=3.0, ge=0.5, le=300.0)
@@ -392,6 +394,7 @@ class EdgeSettings(Settings):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
-        if self.escalator.backoff_min_s > self.escalator.backoff_max_s:
-            raise ValueError("escalator.backoff_min_s is larger than escalator.backoff_max_s")
+        way = self.escalator
+        if way.backoff_min_s > min(way.backoff_max_s, way.backoff_unreached_max_s):
+            raise ValueError("escalator.backoff_min_s is larger than a longest pause")
         return self

@@ -182,10 +182,15 @@ class Wire:
         count = itertools.count()
         due: list[tuple[float, int, int, bytes]] = []
         free_at = [0.0, 0.0]
+        before = self.fault
         while not self._stop.is_set():
             wait_s = min(0.1, max(0.0, due[0][0] - time.monotonic())) if due else 0.1
             readable, _, _ = select.select(self._ends, [], [], wait_s)
             now, fault = time.monotonic(), self.fault
+            if fault is not before:  # what has waited at the old rate goes on at once
+                due = [(now, number, side, packet) for _, number, side, packet in due]
+                heapq.heapify(due)
+                before, free_at = fault, [0.0, 0.0]
             for side, end in enumerate(self._ends):
                 packet = _read(end) if end in readable else b""
                 if not packet:

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import cv2
+import numpy as np
 import psutil
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -178,6 +180,16 @@ def edge(folder: Path, port: int, **changes: Any) -> Service:
     service = Service("edge_node", "run", folder, {})
     service.configure(edge_document(service, folder, port, **changes))
     return service
+
+
+def calm_source(folder: Path, seconds: int) -> dict[str, Any]:
+    """A source of so many pictures without objects, one a second; writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first = folder / "0000.png"
+    cv2.imwrite(str(first), np.full((960, 1280, 3), 128, np.uint8))
+    for number in range(1, seconds):
+        (folder / f"{number:04}.png").hardlink_to(first)
+    return {"kind": "images", "uri": str(folder), "pace": "realtime", "frame_rate_hz": 1.0}
 
 
 def write_json(path: Path | None, document: Mapping[str, Any]) -> None:

@@ -2,9 +2,11 @@
 
 Runs on the event loop. Every wait has a bound: the first call has a deadline, the stream has a
 lifetime, a silent connection is probed, a broken one is tried again after a pause that doubles with
-jitter up to a cap. Every connection proves who this node is, with the certificate files as they are
-then; a stream makes place for another when they change. Escalations in flight when a stream breaks
-are sent again; the escalator answers an id once however often it comes.
+jitter up to a cap. The cap is low where nobody answers, so that a link is used as soon as it is
+back, and high where the escalator refuses, for that costs it work. Every connection proves who this
+node is, with the certificate files as they are then; a stream makes place for another when they
+change. Escalations in flight when a stream breaks are sent again; the escalator answers an id once
+however often it comes.
 """
 
 from __future__ import annotations
@@ -113,12 +115,17 @@ class GrpcUplink:
                     await self._stream(stub, capabilities, feed)
                     continue  # the stream's lifetime is over: nothing is wrong
             except HardcaseError as error:
-                self._metrics.uplink_errors[_failure_of(error)].inc()
+                failure = _failure_of(error)
+                self._metrics.uplink_errors[failure].inc()
                 self._say(str(error))
             if elapsed_s(begun_ns, self._clock.now_ns()) > self._settings.backoff_max_s:
                 pause_s = self._settings.backoff_min_s  # it had worked for a while
+            unreached = failure is LinkFailure.UNAVAILABLE
+            settings = self._settings
+            longest_s = settings.backoff_unreached_max_s if unreached else settings.backoff_max_s
+            pause_s = min(pause_s, longest_s)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-            pause_s = min(2 * pause_s, self._settings.backoff_max_s)
+            pause_s *= 2
 
     @asynccontextmanager
     async def _channel(self) -> AsyncIterator[grpc.aio.Channel]:

@@ -85,6 +85,27 @@ async def test_escalator_may_come_late_and_come_back() -> None:
                 assert (await link.endings(number + 1))[number].escalation_id == id_
 
 
+async def test_pause_where_nobody_answers_has_a_cap_of_its_own() -> None:
+    """A long pause after refusals is not what follows when nobody is there."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    link = Link(f"127.0.0.1:{port}", backoff_max_s=3600.0, backoff_unreached_max_s=0.02)
+    async with link.running():
+        await link.until("edge_uplink_errors_total", 20, reason="unavailable")
+
+
+async def test_pause_after_a_refusal_has_a_cap_of_its_own() -> None:
+    """A server that is no escalator is not tried as often as an address without one."""
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    pauses = {"backoff_max_s": 0.02, "backoff_unreached_max_s": 3600.0}
+    link = Link(f"127.0.0.1:{port}", **pauses)
+    async with link.running():
+        await link.until("edge_uplink_errors_total", 20, reason="not_an_escalator")
+    await server.stop(None)
+
+
 async def test_address_of_another_grpc_service_is_told_apart(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
