@@ -1,7 +1,8 @@
 """Encoding and decoding of crops.
 
-Decoding is for bytes that came over a network: the header is read first, by Pillow, so that an
-image of a hundred megapixels is refused before its pixels are allocated.
+Decoding is for bytes that came over a network: their form is checked first (foundation.avif, .jpeg,
+.png), then the header is read, by Pillow, so that an image of a hundred megapixels is refused
+before its pixels are allocated.
 
 Both directions release the interpreter lock while they compress and decompress, and stay on the
 thread that called.
@@ -17,7 +18,7 @@ import numpy as np
 import PIL.AvifImagePlugin
 import PIL.Image
 
-from foundation import avif
+from foundation import avif, jpeg, png
 from foundation.errors import RejectedError, RejectReason
 from foundation.escalations import Encoding
 from foundation.frames import Pixels
@@ -40,10 +41,8 @@ _FORMATS = {
 _UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError)
 """What Pillow raises on bytes that are no image of the format."""
 
-# Every scan of a progressive JPEG goes over all its pixels, and takes a dozen bytes. Encoders write
-# ten scans; what a picture says of itself may hold some more (a thumbnail).
-_JPEG_SCAN = b"\xff\xda"
-_JPEG_SCANS_MAX = 32
+_FORM_CHECKS = {Encoding.JPEG: jpeg.check_form, Encoding.PNG: png.check_form}
+"""Before anything of others reads a file: whether that costs more than its pixels."""
 
 # Pillow would start a decoding thread per core for every crop. It takes no argument for it.
 PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -100,6 +99,8 @@ def decode_image(data: bytes, encoding: Encoding, *, side_min_px: int, pixels_ma
             f"The crop of {width}x{height} is less than {side_min_px} pixels wide or high",
             reason=RejectReason.TOO_SMALL,
         )
+    if encoding is Encoding.PNG:
+        _check_volume(data)
     pixels = _decode_avif(data) if encoding is Encoding.AVIF else _decode_by_opencv(data)
     if pixels is None or pixels.shape != (height, width, 3):
         raise RejectedError(
@@ -131,13 +132,13 @@ def _header_size(data: bytes, encoding: Encoding) -> tuple[int, int]:
             decoding it costs more than its pixels.
     """
     try:
+        if check := _FORM_CHECKS.get(encoding):
+            check(data)
         allocated = avif.still_size(data) if encoding is Encoding.AVIF else None
         with PIL.Image.open(io.BytesIO(data), formats=[_FORMATS[encoding]]) as header:
             size = header.size
         if allocated not in {None, size}:
             raise ValueError("its two sizes differ")
-        if encoding is Encoding.JPEG and data.count(_JPEG_SCAN) > _JPEG_SCANS_MAX:
-            raise ValueError("it has more scans than a picture needs")
     except (PIL.Image.DecompressionBombError, *_UNREADABLE) as error:
         too_large = isinstance(error, PIL.Image.DecompressionBombError)
         raise RejectedError(
@@ -145,6 +146,15 @@ def _header_size(data: bytes, encoding: Encoding) -> tuple[int, int]:
             reason=RejectReason.TOO_LARGE if too_large else RejectReason.NOT_AN_IMAGE,
         ) from error
     return size
+
+
+def _check_volume(data: bytes) -> None:
+    try:
+        png.check_volume(data)
+    except ValueError as error:
+        raise RejectedError(
+            f"The crop of {len(data)} bytes is no png", reason=RejectReason.NOT_AN_IMAGE
+        ) from error
 
 
 def _decode_by_opencv(data: bytes) -> Pixels | None:
