@@ -5,10 +5,10 @@
 The escalator is `cloud-escalator serve` in a process of its own. Polite devices ask steadily for
 most of their equal share of the model; one noisy device asks for everything else up to `--factor`
 times the capacity, whatever it is told. They run in two further processes, over gRPC on loopback,
-every request on time even when the last ones were shed. Phases: peak (as many under way as the
-model can use), calm (the polite devices alone); then in rounds overload, calm, peak. Goodput counts
-answers that came before their expiry, on the clock of who asked; it is compared with the mean of
-the peaks around it, which saw about the same machine.
+every request on time even when the last ones were shed. Phases: calm (the polite devices alone),
+peak (the noisy device keeps just as many under way as the model needs to be busy); then in rounds
+overload, calm, peak. Goodput counts answers that came before their expiry, on the clock of who
+asked; it is compared with the mean of the peaks around it, which saw about the same machine.
 
 Quotas and the bound of requests per stream are lifted, so that all of the load reaches the queue.
 Clients and server share the machine, so on few cores their cost counts against the server.
@@ -42,6 +42,7 @@ _POLITE_SHARE = 0.8
 """Of its equal share of the model, what a polite device asks for."""
 _SETTLE_S = 1.0
 _FILLING_S = 1.0
+_FIRST_LOOK_S = 4.0
 
 
 class Memory:
@@ -100,22 +101,22 @@ class Bench:
     def run(self) -> tuple[list[Asked], list[Round]]:
         """What was asked when all was calm, and in every round."""
         options = self._options
-        self._ask([], [Device(name, 0.0, 8, 2.0) for name in self._names])  # connections, caches
+        capacity = good(self._peak(0.0, _FIRST_LOOK_S), options.expiry)[0]
+        rate = _POLITE_SHARE * capacity / (options.polite + 1)
+        calm = self._ask([], self._polite(rate, options.calm))
         rounds: list[Round] = []
-        before = self._peak(options.peak)
-        rate = _POLITE_SHARE * good(before, options.expiry)[0] / (options.polite + 1)
-        calm = self._ask([], [Device(name, rate, 1, options.calm) for name in self._names])
+        before = self._peak(rate, options.peak)
         for _ in range(options.rounds):
             capacity = good(before, options.expiry)[0]
-            share = _POLITE_SHARE * capacity / (options.polite + 1)
-            rest = options.factor * capacity - options.polite * share
+            rate = _POLITE_SHARE * capacity / (options.polite + 1)
+            rest = options.factor * capacity - options.polite * rate
             both = self._ask(
                 [Device(NOISY, rest, 1, options.seconds)],
-                [Device(name, share, 1, options.seconds + options.calm) for name in self._names],
+                self._polite(rate, options.seconds + options.calm),
             )
             noisy = [asked for asked in both if asked.device == NOISY]
             stopped_s = max(asked.sent_s for asked in noisy)
-            after = self._peak(options.peak)
+            after = self._peak(rate, options.peak)
             rounds.append(
                 Round(
                     (before, after),
@@ -133,8 +134,13 @@ class Bench:
         for worker in self._workers:
             worker.shutdown()
 
-    def _peak(self, seconds: float) -> list[Asked]:
-        return self._ask([], [Device(name, 0.0, 16, seconds) for name in self._names])
+    def _peak(self, polite_per_s: float, seconds: float) -> list[Asked]:
+        # Two batches: one runs, and the next one is full.
+        noisy = Device(NOISY, 0.0, 2 * self._options.batch, seconds)
+        return self._ask([noisy], self._polite(polite_per_s, seconds) if polite_per_s else [])
+
+    def _polite(self, rate_per_s: float, seconds: float) -> list[Device]:
+        return [Device(name, rate_per_s, 1, seconds) for name in self._names]
 
     def _ask(self, noisy: list[Device], polite: list[Device]) -> list[Asked]:
         running = [
