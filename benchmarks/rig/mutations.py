@@ -22,8 +22,8 @@ from protos.escalation.v1 import escalation_pb2 as pb
 SIDE_PX = 48
 SITE = "fuzz"
 _FRAME_PX = 640
-_BYTES_SHARE = 0.15
-_IMAGES_SHARE = 0.15
+_BYTES_SHARE = 0.1
+_IMAGES_SHARE = 0.12
 _LASTING_NS = 60 * 10**9
 _EDGE_INTEGERS = (0, 1, -1, 7, 2**15, 2**31 - 1, -(2**31), 10**6, -(10**6))
 _EDGE_UNSIGNED = (0, 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
@@ -93,7 +93,7 @@ class Mutator:
             level = "images"
         way = self._random.choice(self._ways[level])
         kind = f"{level}: {way.__name__.removeprefix('_image').strip('_').replace('_', ' ')}"
-        message = self.sound(whole=level == "images" or self._random.random() < 0.05)
+        message = self.sound(whole=level == "images" or self._random.random() < 0.01)
         return Mutant(kind, way(message))
 
     def sound(self, *, whole: bool = True) -> pb.Escalation:
@@ -293,7 +293,7 @@ class Mutator:
         """A sound picture that is said to be of another encoding, or of another size."""
         if self._random.random() < 0.5:
             message.encoding = self._random.choice(tuple(_ENCODINGS.values()))
-        message.region.x2 = message.region.x1 + self._random.choice((1, SIDE_PX - 1, 2 * SIDE_PX))
+        message.region.x2 = message.region.x1 + self._random.choice((1, SIDE_PX - 1))
         return message.SerializeToString()
 
     def _image_bomb(self, message: pb.Escalation) -> bytes:
@@ -317,7 +317,7 @@ class Mutator:
         Most often its region is a pixel too narrow, so that a picture which survived is decoded
         but costs no run of the model: that would take a hundred times as long as anything else.
         """
-        if self._random.random() < 0.9:
+        if self._random.random() < 0.97:
             message.region.x2 -= 1
         message.image = image
         return message.SerializeToString()
@@ -375,6 +375,7 @@ def _make_bombs() -> list[tuple[Encoding, bytes]]:
     wide = struct.pack(">IIBBBBB", 2_000_000, 1, 8, 2, 0, 0, 0)
     black = np.zeros((4000, 4000, 3), np.uint8)
     frame = encode_image(black[:SIDE_PX, :SIDE_PX], Encoding.JPEG, 50)
+    sound = encode_image(black[:SIDE_PX, :SIDE_PX], Encoding.PNG, 1)
     tall = bytearray(frame)
     size_at = tall.index(b"\xff\xc0") + 5
     tall[size_at : size_at + 4] = b"\xff\xff\xff\xff"
@@ -390,4 +391,7 @@ def _make_bombs() -> list[tuple[Encoding, bytes]]:
         (Encoding.JPEG, bytes(tall)),
         (Encoding.JPEG, frame[:scan_at] + frame[scan_at:-2] * 1000),
         (Encoding.JPEG, frame[:2] + b"\xff\xe1\xff\xff" + bytes(65_533) + frame[2:]),
+        (Encoding.JPEG, frame[:2] + b"\xff\xe1\x00\x0aExif\0\0AA" * 30_000 + frame[2:]),
+        (Encoding.PNG, sound[:33] + b"\x7f\0\0\0" + sound[37:]),
+        (Encoding.PNG, sound[:-12] + _png((b"zTXt", b"t\0\0" + zeros))[8:] * 20 + sound[-12:]),
     ]
