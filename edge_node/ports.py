@@ -247,6 +247,10 @@ class SpoolListener(Protocol):
         """The spool has let go of one: it has ended, and that is on disk."""
         ...
 
+    def note_ended(self, escalation_ids: Sequence[str]) -> None:
+        """What `end` told is on disk: these are not handed out again."""
+        ...
+
 
 class EgressLedger(Protocol):
     """Where it is written down what leaves the site."""

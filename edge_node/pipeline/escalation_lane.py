@@ -82,7 +82,7 @@ class EscalationLane:
         self._run_id = "" if spool is None else spool.run_id
         self._hand = InHand(FreshEscalations(settings.spool), metrics, clock)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._unpublished: set[str] = set()
+        self._unnoted: set[str] = set()  # ended here, and perhaps still waiting in the spool
         self._unexpected: dict[str, Verdict] = {}
         self._connected = False
 
@@ -101,7 +101,6 @@ class EscalationLane:
         """What an ending says is on disk, so the spool may note that it has ended."""
         if self._spool is not None:
             self._spool.end(ending)
-            self._unpublished.discard(ending.escalation_id)
 
     # --- encoder's thread ---
 
@@ -138,6 +137,10 @@ class EscalationLane:
     def note_gone(self, reason: str, ending: Ending) -> None:
         """The spool has let go of one."""
         self._call(self._hear_gone, reason, ending)
+
+    def note_ended(self, escalation_ids: Sequence[str]) -> None:
+        """The spool knows of these too, so it hands them out no more."""
+        self._call(self._unnoted.difference_update, escalation_ids)
 
     # --- event loop ---
 
@@ -321,15 +324,16 @@ class EscalationLane:
     def _hear_backlog(self, backlog: Sequence[Kept]) -> None:
         if self._backlog is None:
             return
-        # What has ended here but is not yet noted, or is still open here, stays handed out.
-        busy = self._unpublished.union(self._hand.ids)
+        # What has ended here but is not yet noted, or is still open here, stays handed out. The
+        # spool may have read these before it was told, for a slow disk takes its time.
+        busy = self._unnoted.union(self._hand.ids)
         self._backlog.note([kept for kept in backlog if kept.escalation.id not in busy])
         self._hand.note_change()
 
     def _receive_unexpected(self, verdict: Verdict) -> None:
         """An answer about one that was given up: the spool may still have it."""
         id_, spool = verdict.escalation_id, self._spool
-        useful = isinstance(verdict.outcome, Answer) and id_ not in self._unpublished
+        useful = isinstance(verdict.outcome, Answer) and id_ not in self._unnoted
         if spool is not None and useful and len(self._unexpected) < _UNEXPECTED_MAX:
             self._unexpected[id_] = verdict
             spool.claim(id_)
@@ -338,7 +342,7 @@ class EscalationLane:
 
     def _hear_claimed(self, escalation_id: str, kept: Kept | None) -> None:
         verdict = self._unexpected.pop(escalation_id, None)
-        if kept is None or verdict is None or escalation_id in self._unpublished:
+        if kept is None or verdict is None or escalation_id in self._unnoted:
             self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
             return
         self._close(escalation_id)
@@ -390,5 +394,5 @@ class EscalationLane:
         if ending.cause is not Cause.NONE:
             self._metrics.escalation_failures[ending.cause].inc()
         if self._spool is not None:
-            self._unpublished.add(ending.escalation_id)
+            self._unnoted.add(ending.escalation_id)
         self._post(ending)

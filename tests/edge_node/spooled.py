@@ -45,6 +45,7 @@ class Heard:
         self.backlogs: list[list[str]] = []
         self.claims: list[tuple[str, bool]] = []
         self.gone: list[Ending] = []
+        self.ended: list[str] = []
         self._changed = threading.Condition()
 
     def note_kept(self, escalation_ids: Sequence[str], *, written: bool) -> None:
@@ -63,6 +64,10 @@ class Heard:
         """Remembers."""
         del reason
         self._note(lambda: self.gone.append(ending))
+
+    def note_ended(self, escalation_ids: Sequence[str]) -> None:
+        """Remembers."""
+        self._note(lambda: self.ended.extend(escalation_ids))
 
     def _note(self, remember: Callable[[], None]) -> None:
         with self._changed:

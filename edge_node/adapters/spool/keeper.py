@@ -198,6 +198,8 @@ class SpoolKeeper:
         for command in batch:
             if isinstance(command, End) and len(self._ends) < _ENDS_MAX:
                 self._ends[command.ended.id] = command.ended
+            elif isinstance(command, End):  # after hours without a disk, and most were never kept
+                listener.note_ended([command.ended.id])
         if not (appends or backs or self._ends):
             return
         written = False
@@ -217,6 +219,7 @@ class SpoolKeeper:
         self._out.difference_update(back.id for back in backs)
         if written:
             self._out.difference_update(self._ends)
+            listener.note_ended(list(self._ends))
             self._ends.clear()
         elif appends:
             self._metrics.storage.losses[SpoolLoss.DISK].inc(len(appends))

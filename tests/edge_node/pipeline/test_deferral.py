@@ -27,6 +27,7 @@ from edge_node.values import Candidate, Cause, Deferred, Ending, EscalationOutco
 from foundation.clock import SystemClock
 from foundation.escalations import Encoding, Escalation, Expired, Outcome, Shed
 from tests.edge_node.escalations import candidate, escalation
+from tests.edge_node.spooled import kept
 from tests.support.escalator import ScriptedEscalator, confirm
 
 BOUND_S = 20.0
@@ -297,6 +298,24 @@ async def test_answer_to_one_that_was_deferred_is_used(tmp_path: Path) -> None:
     assert ending.outcome is EscalationOutcome.ANSWERED
     assert ending.late is not None
     assert not ending.other_run
+
+
+async def test_what_the_spool_read_before_it_was_told_of_the_end_is_not_asked_again(
+    tmp_path: Path,
+) -> None:
+    """A slow disk hands out one that has been answered, and published, in the meantime."""
+    async with ScriptedEscalator() as cloud:
+        node = Node(tmp_path, cloud.address)
+        node.publishes = False
+        async with node.running():
+            node.ask("a", expiry_s=5.0)
+            [ending] = await node.until(1)
+            node.lane.note_backlog([kept("a"), kept("b")])
+            node.lane.note_published(ending)
+            node.publishes = True
+            await node.until(2)
+        assert [one.id for one in cloud.received] == ["a", "b"]
+    assert outcomes(tmp_path) == {"a": "answered"}
 
 
 @pytest.mark.parametrize("settings", [{"write_queue_max": 1}])
