@@ -30,7 +30,6 @@ _TUN = "/dev/net/tun"
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _MTU_BYTES = 1500
 _WIRE = "10.231.0"
-_ROOT = "10.231"
 _QUEUE_BYTES = 32 << 10
 """What a slow wire holds back at each end before it drops: four seconds of 64 kbit/s."""
 _JOIN_S = 5.0
@@ -84,10 +83,13 @@ class Host:
     def __init__(self, name: str, number: int) -> None:
         self._name = f"hc-{os.getpid()}-{name}"
         self._veth = f"hc{os.getpid()}v{number}"
-        self._number = number
         self.prefix = ("ip", "netns", "exec", self._name)
         self.wire_address = f"{_WIRE}.{number}"
-        self.address = f"{_ROOT}.{number}.2"
+        # Of this process's namespace, so different for each process: a /30 for each host.
+        block = os.getpid() % 4096
+        net = f"10.{240 + block // 256}.{block % 256}"
+        self._here = f"{net}.{4 * number + 1}/30"
+        self.address = f"{net}.{4 * number + 2}"
 
     def __enter__(self) -> Self:
         _ip("netns", "add", self._name)
@@ -96,7 +98,7 @@ class Host:
             peer = f"{self._veth}p"
             _ip("link", "add", self._veth, "type", "veth", "peer", "name", peer)
             _ip("link", "set", peer, "netns", self._name)
-            _ip("addr", "add", f"{_ROOT}.{self._number}.1/30", "dev", self._veth)
+            _ip("addr", "add", self._here, "dev", self._veth)
             _ip("link", "set", self._veth, "up")
             _ip(*inside, "addr", "add", f"{self.address}/30", "dev", peer)
             _ip(*inside, "link", "set", peer, "up")

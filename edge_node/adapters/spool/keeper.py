@@ -66,7 +66,7 @@ class SpoolKeeper:
         self._database: SpoolDatabase | None = None
         self._tried_at_ns = 0
         self._tidied_at_ns = 0
-        self._said = ""
+        self._said: set[str] = set()
         self._lock = FolderLock(self._folder)
         self._thread: threading.Thread | None = None
         self._out: set[str] = set()
@@ -214,6 +214,7 @@ class SpoolKeeper:
                     for ended in self._ends.values():
                         self._database.end(ended)
                 written = True
+                self._say_mended()
             except sqlite3.Error as error:
                 self._fail(error)
         self._out.difference_update(back.id for back in backs)
@@ -339,9 +340,6 @@ class SpoolKeeper:
                 self._quarantine(error)
                 self._database = SpoolDatabase.open(self._folder, self._cipher)
             self._count(self._database)
-            if self._said:
-                log.info("spool %s: escalations are kept again", self._folder)
-            self._said = ""
         except (sqlite3.Error, OSError) as error:
             self._say(error)
 
@@ -363,11 +361,17 @@ class SpoolKeeper:
 
     def _say(self, error: Exception) -> None:
         """Logs a failure once, not once per attempt."""
-        if str(error) != self._said:
-            self._said = str(error)
+        if str(error) not in self._said:
+            self._said.add(str(error))
             log.error(
                 "spool %s: %s; escalations are not kept until that is mended", self._folder, error
             )
+
+    def _say_mended(self) -> None:
+        """Logs the end of failures; only a write shows it, for a full disk can be opened."""
+        if self._said:
+            self._said.clear()
+            log.info("spool %s: escalations are kept again", self._folder)
 
     def _quarantine(self, error: Exception) -> None:
         aside = quarantine(self._folder, self._clock.now_ns())
