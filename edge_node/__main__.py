@@ -7,11 +7,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_node.config import EdgeSettings
 from foundation.errors import ConfigError
 from foundation.settings import load_settings, parse_settings
+
+if TYPE_CHECKING:
+    from edge_node.adapters.spool.database import SpoolDatabase
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,10 +75,8 @@ def _inspect_spool(options: argparse.Namespace) -> int:
     """Runs `edge-node spool`; returns 1 where `check` found something, else 0."""
     import sqlite3
 
-    from edge_node.adapters.spool import inspection
     from edge_node.adapters.spool.cipher import Cipher
     from edge_node.adapters.spool.database import SpoolDatabase
-    from foundation.clock import SystemClock
 
     spool = EdgeSettings().spool
     if options.config is not None:
@@ -85,38 +86,46 @@ def _inspect_spool(options: argparse.Namespace) -> int:
         raise ConfigError(
             "No spool is given", remedy="Give --folder, or --config with spool.folder"
         )
-    cipher, clock = Cipher.from_file(options.key_file or spool.key_file), SystemClock()
+    cipher = Cipher.from_file(options.key_file or spool.key_file)
     reads = options.action != "purge"
     try:
-        opened = SpoolDatabase.open(Path(folder), cipher, read_only=reads)
+        with SpoolDatabase.open(Path(folder), cipher, read_only=reads) as database:
+            return _look_into(database, folder, options)
     except sqlite3.Error as error:
         raise ConfigError(
-            f"Cannot open the spool in {folder}: {error}",
-            remedy="Run this as the user that the edge node runs as",
+            f"Cannot read the spool in {folder}: {error}",
+            remedy="Run this as the user of the edge node, which moves a damaged one aside",
         ) from error
-    with opened as database:
-        match options.action:
-            case "ls":
-                state, limit = options.state, options.limit
-                lines = inspection.list_entries(database, clock, state=state, limit=limit)
-            case "show":
-                entry = inspection.find_entry(database, options.id)
-                target = Path(options.out or f"{entry.id[:12]}.png")
-                lines = inspection.draw_entry(database, entry, target)
-            case "export":
-                lines = inspection.export_coco(database, Path(options.out))
-            case "purge":
-                if not options.yes:
-                    raise ConfigError("Purging cannot be undone", remedy="Say --yes if it is meant")
-                chosen = {"ended": "outcome <> ''", "waiting": "outcome = ''", "all": ""}
-                entries = list(database.entries(chosen[options.state]))
-                lines = iter([f"{inspection.purge(database, entries, clock)} are purged"])
-            case _:
-                damages = list(database.damages())
-                print("\n".join(damages) or f"{folder}: nothing is damaged")
-                return int(bool(damages))
-        for line in lines:
-            print(line)
+
+
+def _look_into(database: SpoolDatabase, folder: str, options: argparse.Namespace) -> int:
+    """Does what `edge-node spool` is asked."""
+    from edge_node.adapters.spool import inspection
+    from foundation.clock import SystemClock
+
+    clock = SystemClock()
+    match options.action:
+        case "ls":
+            state, limit = options.state, options.limit
+            lines = inspection.list_entries(database, clock, state=state, limit=limit)
+        case "show":
+            entry = inspection.find_entry(database, options.id)
+            target = Path(options.out or f"{entry.id[:12]}.png")
+            lines = inspection.draw_entry(database, entry, target)
+        case "export":
+            lines = inspection.export_coco(database, Path(options.out))
+        case "purge":
+            if not options.yes:
+                raise ConfigError("Purging cannot be undone", remedy="Say --yes if it is meant")
+            chosen = {"ended": "outcome <> ''", "waiting": "outcome = ''", "all": ""}
+            entries = list(database.entries(chosen[options.state]))
+            lines = iter([f"{inspection.purge(database, entries, clock)} are purged"])
+        case _:
+            damages = list(database.damages())
+            print("\n".join(damages) or f"{folder}: nothing is damaged")
+            return int(bool(damages))
+    for line in lines:
+        print(line)
     return 0
 
 
@@ -144,9 +153,13 @@ def guess_source(text: str) -> dict[str, str]:
     path = Path(text)
     if text.startswith("/dev/"):
         return {"kind": "v4l2", "uri": text}
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError:  # too long for a path, say
+        is_folder = exists = False
+    if is_folder:
         return {"kind": "images", "uri": text}
-    if path.suffix or path.exists() or "/" in text:
+    if path.suffix or exists or "/" in text:
         return {"kind": "video", "uri": text}
     return {"kind": text, "uri": ""}
 

@@ -20,8 +20,10 @@ import functools
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
+import stat
 import tempfile
 import zipfile
 import zlib
@@ -32,13 +34,18 @@ import cv2
 import numpy as np
 import pydantic
 
-from foundation.errors import ConfigError, HardcaseError, IntegrityError
+from foundation.errors import ConfigError, HardcaseError, IntegrityError, RejectedError
+from foundation.escalations import Encoding
 from foundation.frames import Detections, Pixels
 from foundation.gains import GainModel
+from foundation.images import decode_image
 from foundation.manifest import BundleInfo, Calibration, Manifest, Thresholds
 from foundation.settings import Settings, SettingsT, parse_settings
 
 _MEMBER_BYTES_MAX = 1 << 30
+_DOCUMENT_BYTES_MAX = 16 << 20
+"""Of every member but the model."""
+_SMOKE_PIXELS_MAX = 1 << 26
 _MANIFEST = "manifest.json"
 _MODEL = "model.onnx"
 _CALIBRATION = "calibration.json"
@@ -254,11 +261,11 @@ def _check_names(
 
 def _smoke(path: Path, png: bytes, expected: _Expected, classes: int) -> Smoke:
     try:
-        pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        raise IntegrityError(f"{path}: {_SMOKE_INPUT} is no image", remedy="Build it again")
+        pixels = decode_image(png, Encoding.PNG, side_min_px=1, pixels_max=_SMOKE_PIXELS_MAX)
+    except RejectedError as error:
+        raise IntegrityError(
+            f"{path}: {_SMOKE_INPUT} is no image: {error.message}", remedy="Build it again"
+        ) from error
     count = len(expected.boxes)
     known = all(0 <= class_id < classes for class_id in expected.class_ids)
     if not known or not count == len(expected.scores) == len(expected.class_ids):
@@ -267,7 +274,7 @@ def _smoke(path: Path, png: bytes, expected: _Expected, classes: int) -> Smoke:
             remedy="Build the bundle again",
         )
     return Smoke(
-        np.asarray(pixels, np.uint8),
+        pixels,
         Detections(
             np.array(expected.boxes, np.float32).reshape(-1, 4),
             np.array(expected.scores, np.float32),
@@ -287,14 +294,25 @@ def _zip(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+_UNREADABLE = (
+    *(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    RuntimeError,  # an encrypted member, or one packed by a method unknown here
+)
+
+
 class _Reader:
     """Reads members by name from a directory or a .zip."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.exists():
-            raise ConfigError(f"There is no bundle at {path}", remedy="Check the path")
-        if not path.is_dir() and not zipfile.is_zipfile(path):
+        try:
+            kind = path.stat().st_mode
+        except OSError as error:
+            raise ConfigError(
+                f"There is no bundle at {path}: {error.strerror}", remedy="Check the path"
+            ) from error
+        # Of a pipe or a device nothing is read: it may have no end.
+        if not stat.S_ISDIR(kind) and not (stat.S_ISREG(kind) and zipfile.is_zipfile(path)):
             raise ConfigError(
                 f"{path} is neither a bundle directory nor a .zip of one",
                 remedy="Make a bundle of an ONNX file with `model-workshop import`",
@@ -304,20 +322,22 @@ class _Reader:
         try:
             if self._path.is_dir():
                 member = self._path / name
-                self._check_size(name, member.stat().st_size)
+                found = member.stat()
+                if not stat.S_ISREG(found.st_mode):  # a pipe or a device may have no end
+                    raise OSError("it is no file")
+                self._check_size(name, found.st_size)
                 return member.read_bytes()
             with zipfile.ZipFile(self._path) as archive:
                 self._check_size(name, archive.getinfo(name).file_size)
                 return archive.read(name)
-        except (OSError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            # A RuntimeError is an encrypted member, or one packed by a method unknown here.
+        except _UNREADABLE as error:
             raise IntegrityError(
                 f"{self._path}: the member {name} is missing or unreadable: {error}",
                 remedy="The bundle is incomplete; install it again",
             ) from error
 
     def _check_size(self, name: str, size: int) -> None:
-        if size > _MEMBER_BYTES_MAX:
+        if size > (_MEMBER_BYTES_MAX if name == _MODEL else _DOCUMENT_BYTES_MAX):
             raise IntegrityError(
                 f"{self._path}: {name} has {size} bytes, more than a bundle may",
                 remedy="Check where the bundle comes from",

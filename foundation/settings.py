@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +23,29 @@ import yaml
 from foundation.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+"""What YAML can spell and no path, header or file can hold: null, and halves of characters."""
 _FILE_BYTES_MAX = 1 << 20
+_PROBLEMS_MAX = 20
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as usual, but a key that is given twice is an error instead of a silent choice."""
+    """YAML as usual, but a key that is given twice is an error instead of a silent choice.
+
+    References to what stands elsewhere in the file are refused: a dozen lines of them that refer to
+    one another stand for more values than memory holds.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()  # type: ignore[no-untyped-call] # not in the stubs
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                f"*{event.anchor} refers to another place: write it out",
+                event.start_mark,
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -65,7 +84,10 @@ def load_settings(
     """
     remedy = "Give the path of a YAML settings file"
     try:
-        if path.stat().st_size > _FILE_BYTES_MAX:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may have no end
+            raise ConfigError(f"Cannot read settings from {path}: it is no file", remedy=remedy)
+        if found.st_size > _FILE_BYTES_MAX:
             raise ConfigError(f"{path} is larger than {_FILE_BYTES_MAX} bytes", remedy=remedy)
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -90,7 +112,10 @@ def parse_settings(document: Any, model: type[SettingsT], *, origin: str) -> Set
     try:
         return model.model_validate(document)
     except pydantic.ValidationError as error:
-        problems = [_describe(problem, model) for problem in error.errors()]
+        found = error.errors()
+        problems = [_describe(problem, model) for problem in found[:_PROBLEMS_MAX]]
+        if len(found) > len(problems):
+            problems.append(f"and {len(found) - len(problems)} more")
         raise ConfigError(
             f"{origin}: " + "; ".join(problems), remedy="Correct it and start again"
         ) from error
@@ -101,7 +126,11 @@ def _substitute(value: Any, origin: str, location: tuple[object, ...]) -> Any:
         return {key: _substitute(item, origin, (*location, key)) for key, item in value.items()}
     if isinstance(value, list):
         return [_substitute(item, origin, (*location, i)) for i, item in enumerate(value)]
-    if not isinstance(value, str) or "${" not in value:
+    if not isinstance(value, str):
+        return value
+    if _UNUSABLE.search(value):
+        raise ValueError(f"the text {value!r:.40} holds a character that no text has")
+    if "${" not in value:
         return value
     key = ".".join(map(str, location))
     if "${" in _VARIABLE.sub("", value):

@@ -29,6 +29,7 @@ from prometheus_client import Counter, Histogram
 
 from edge_node.config import ResultSettings
 from edge_node.ports import JsonRecord
+from edge_node.values import Cause, EscalationOutcome
 from foundation.clock import Clock, elapsed_s
 from foundation.errors import ConfigError
 
@@ -82,8 +83,10 @@ class ResultWriter:
                 self._file = os.dup(sys.stdout.fileno())
             else:
                 _cut_torn_line(Path(self._path))
-                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+                # A pipe must have its reader already: waiting for one would hold up everything.
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
                 self._file = os.open(self._path, flags, 0o644)
+                os.set_blocking(self._file, True)
                 self._is_regular = stat.S_ISREG(os.fstat(self._file).st_mode)
         except OSError as error:
             raise ConfigError(
@@ -232,7 +235,8 @@ def read_ends(path: str) -> dict[str, tuple[str, str]]:
                 continue
             try:
                 record = json.loads(line)
-                found[str(record["escalation_id"])] = (record["outcome"], record["cause"])
-            except (ValueError, KeyError, TypeError):
+                outcome, cause = EscalationOutcome(record["outcome"]), Cause(record["cause"])
+                found[str(record["escalation_id"])] = (outcome.value, cause.value)
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # half a line at the beginning of what was read, or another's record
     return found

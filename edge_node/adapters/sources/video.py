@@ -29,6 +29,13 @@ _MISSING_SHARE_MAX = 0.02
 _DEFAULT_RATE_HZ = 25.0
 
 
+def _is_empty(name: str) -> bool:
+    try:
+        return Path(name).is_file() and Path(name).stat().st_size == 0
+    except OSError:
+        return False
+
+
 class VideoSource:
     """Reads the first video stream of a file; frames may change size on the way."""
 
@@ -60,8 +67,7 @@ class VideoSource:
                 f"There is no video file at {self.name}", remedy="Check source.uri"
             ) from error
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            size = Path(self.name).stat().st_size if Path(self.name).is_file() else None
-            what = "is empty" if size == 0 else f"cannot be read as video ({error})"
+            what = "is empty" if _is_empty(self.name) else f"cannot be read as video ({error})"
             raise ConfigError(
                 f"The file {self.name} {what}", remedy="Check that it is a whole video file"
             ) from error

@@ -7,7 +7,6 @@ A nonce is drawn at random for each text; with one key the chance of a repeated 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from foundation.errors import ConfigError, IntegrityError
 
 _KEY_BYTES = 32
+_FILE_BYTES_MAX = 4096
 _NONCE_BYTES = 12
 
 
@@ -39,8 +39,10 @@ class Cipher:
         if not path:
             return cls(None)
         try:
-            text = Path(path).read_text(encoding="ascii")
-            key = bytes.fromhex(text.strip())
+            # Not blocking and not without end: it may be a pipe or a device.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
+                key = bytes.fromhex(file.read(_FILE_BYTES_MAX).decode("ascii").strip())
         except OSError as error:
             raise ConfigError(
                 f"Cannot read the spool's key {path}: {error.strerror}",

@@ -97,6 +97,24 @@ class Entry:
         return Holding(self.id, self.captured_at_ns, self.size_bytes, self.value, audit)
 
 
+_TYPES = (str, str, int, int, str, float, int, int, str, str, int)
+_REASONS = {reason.value for reason in Reason}
+_OUTCOMES = {"", *(outcome.value for outcome in EscalationOutcome)}
+
+
+def _read_entry(row: tuple[object, ...]) -> Entry:
+    """A row, whose columns SQLite lets hold anything.
+
+    Raises:
+        sqlite3.DatabaseError: No edge node has written that.
+    """
+    entry = Entry(*row)  # type: ignore[arg-type] # checked on the next line
+    sound = all(isinstance(value, kind) for value, kind in zip(row, _TYPES, strict=True))
+    if not (sound and entry.reason in _REASONS and entry.outcome in _OUTCOMES):
+        raise sqlite3.DatabaseError(f"the row of {entry.id!s:.80} is none of an edge node's")
+    return entry
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """How many escalations wait and how many have ended, and bytes of crops."""
@@ -131,7 +149,7 @@ class SpoolDatabase:
         existed = path.is_file() and path.stat().st_size > 0
         mode = "ro" if read_only else "rwc"
         connection = sqlite3.connect(
-            f"file:{quote(str(path.resolve()))}?mode={mode}",
+            f"file:{quote(str(path.absolute()))}?mode={mode}",
             uri=True,
             timeout=_BUSY_S,
             isolation_level=None,
@@ -306,8 +324,7 @@ class SpoolDatabase:
             f"SELECT {columns} FROM escalations {condition} ORDER BY captured_at_ns, id",  # noqa: S608 - no text of a stranger
             tuple(values),
         )
-        for row in rows:
-            yield Entry(*row)
+        yield from map(_read_entry, rows)
 
     def backlog(self, run: str, now_ns: int) -> Iterator[Entry]:
         """What waits and is no longer fresh, or is of another run; the densest in value first."""
@@ -317,8 +334,7 @@ class SpoolDatabase:
             "AND (fresh_until_ns <= ? OR run <> ?) ORDER BY value / max(size_bytes, 1) DESC",
             (now_ns, run),
         )
-        for row in rows:
-            yield Entry(*row)
+        yield from map(_read_entry, rows)
 
     def kept(self, entry: Entry) -> Kept:
         """An escalation with its crop.

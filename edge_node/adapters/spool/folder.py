@@ -29,7 +29,9 @@ class FolderLock:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file = (self._folder / LOCK).open("ab")
+            # Not blocking: a pipe of that name would wait for a reader for ever.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            self._file = os.fdopen(os.open(self._folder / LOCK, flags, 0o644), "wb")
         except OSError as error:
             raise ConfigError(
                 f"Cannot use {self._folder} as a spool: {error.strerror}",

@@ -104,5 +104,5 @@ def question_from_bytes(text: bytes) -> Question:
             level=document["level"],
             gain=document["gain"],
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"it holds no question: {error!r}") from error
