@@ -77,11 +77,11 @@ class Site:
         self.edge.environment = self._slow.environment
         self._folder = work / "edge"
 
-    def start(self, **changes: Any) -> None:
-        """Both, on the reference line; the settings of the edge node may be changed."""
+    def start(self) -> None:
+        """Both, on the reference line."""
         self.cloud.start()
         self.cloud.wait_ready()
-        self._run_edge(changes)
+        self._run_edge({})
 
     def _run_edge(self, changes: dict[str, Any]) -> None:
         line = {"kind": "line", "pace": "realtime", "parameters": {"seed": 4}}
@@ -147,15 +147,24 @@ class Site:
         since = {name: settled if name in _FRAMES else begun for name in after}
         return Counter({name: after[name] - since[name][name] for name in after})
 
-    def settle(self) -> Counter[str]:
-        """Starts the edge node again, on a film without objects, until all has ended.
+    def restart(self, **changes: Any) -> Counter[str]:
+        """Stops the edge node and starts it again, perhaps with other settings.
 
         Returns:
             Its counters before.
         """
         total = self.counts()
         self.edge.stop()
-        self._run_edge({"source": self._calm})
+        self._run_edge(changes)
+        return total
+
+    def settle(self) -> Counter[str]:
+        """Starts the edge node again, on a film without objects, until all has ended.
+
+        Returns:
+            Its counters before.
+        """
+        total = self.restart(source=self._calm)
         until = time.monotonic() + _DRAIN_S
         while time.monotonic() < until:
             if all(entry.outcome for entry in read_entries(self._spool.folder / "spool").values()):
@@ -198,7 +207,10 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
         stack.enter_context(site.edge)
         site.start()
         site.segment(SOUND, 5.0)
+        total: Counter[str] = Counter()
         for number in range(arguments.rounds):
+            # A log that has grown has room for a while; it begins anew with the process.
+            total += site.restart()
             turn = number % len(FAULTS)
             for fault in FAULTS[turn:] + FAULTS[:turn]:
                 shares = {}
@@ -214,7 +226,7 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
                     flush=True,
                 )
         time.sleep(10.0)  # what the last fault left is over
-        total = site.settle()
+        total += site.settle()
         books = site.books()
     entries = list(books.entries.values())
     return {

@@ -21,7 +21,7 @@ from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.commands import Append, Claim, Command, End, GiveBack, Take
 from edge_node.adapters.spool.database import Ended, Entry, SpoolDatabase
 from edge_node.adapters.spool.folder import FolderLock, quarantine
-from edge_node.adapters.spool.room import COMPACT_PAGES, make_room
+from edge_node.adapters.spool.room import COMPACT_PAGES, check_disk, claim_index, make_room
 from edge_node.config import SpoolSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.ports import SpoolListener
@@ -335,13 +335,23 @@ class SpoolKeeper:
         self._tried_at_ns = self._clock.now_ns()
         try:
             try:
-                self._database = SpoolDatabase.open(self._folder, self._cipher)
+                self._database = self._open()
             except IntegrityError as error:
                 self._quarantine(error)
-                self._database = SpoolDatabase.open(self._folder, self._cipher)
+                self._database = self._open()
             self._count(self._database)
         except (sqlite3.Error, OSError) as error:
             self._say(error)
+
+    def _open(self) -> SpoolDatabase:
+        check_disk(self._folder)
+        database = SpoolDatabase.open(self._folder, self._cipher)
+        try:
+            claim_index(self._folder)
+        except OSError:
+            database.close()
+            raise
+        return database
 
     def _fail(self, error: Exception) -> None:
         """The disk failed, and the next tick tries again; or the file is damaged, and is left."""
