@@ -273,7 +273,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     arguments = parser.parse_args()
     if reason := why_not():
-        raise SystemExit(f"not possible here: {reason}")
+        print(f"skipped: {reason}")
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         report = run(arguments, arguments.work or Path(folder))
     print()
