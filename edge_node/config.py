@@ -344,7 +344,7 @@ class ResultSettings(Settings):
     """Where result lines go."""
 
     path: str = "-"
-    """A file, which is continued, or - for standard output."""
+    """A file, which is continued, or - for standard output; a pipe must have its reader already."""
     queue_max: int = Field(default=1024, ge=1, le=1_000_000)
     """Records waiting for a slow disk or pipe; further ones are dropped and counted."""
 
