@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -27,7 +29,7 @@ from benchmarks.faults import frame_counts
 from benchmarks.rig.books import Books, read_entries
 from benchmarks.rig.mounts import SlowSync, SmallDisk, why_not
 from benchmarks.rig.services import calm_source, edge, edge_document, escalator, write_json
-from edge_node.adapters.spool.database import Entry
+from edge_node.adapters.spool.entries import Entry
 from reference_line.demo_plan import free_ports
 
 FAULTS = ("spool full", "spool read-only", "slow", "results full")
@@ -275,6 +277,8 @@ def main() -> int:
     if reason := why_not():
         print(f"skipped: {reason}")
         return 0
+    # What was made of the system is given back when this is ended, too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory() as folder:
         report = run(arguments, arguments.work or Path(folder))
     print()

@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
+import signal
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ from benchmarks.rig.services import (
     write_json,
 )
 from certificates.__main__ import main as hardcase_certs
-from edge_node.adapters.spool.database import Entry
+from edge_node.adapters.spool.entries import Entry
 from reference_line.demo_plan import free_ports
 
 CONDITIONS = {
@@ -307,6 +309,8 @@ def main() -> int:
     if reason := why_not():
         print(f"skipped: {reason}")
         return 0
+    # What was made of the system is given back when this is ended, too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory() as folder:
         report = run(arguments, arguments.work or Path(folder))
     print(f"\n{report['escalations']} escalations, {report['corrections']} corrections")
