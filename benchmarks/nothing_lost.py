@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.rig.books import Books, read_entries
 from benchmarks.rig.calls import CallRelay
 from benchmarks.rig.services import calm_source, edge, edge_document, escalator, write_json
-from edge_node.adapters.spool.database import Entry
+from edge_node.adapters.spool.entries import Entry
 from reference_line.demo_plan import free_ports
 
 VICTIMS = ("edge", "escalator", "both")

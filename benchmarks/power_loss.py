@@ -26,7 +26,8 @@ import numpy as np
 from benchmarks.rig.disk import Call, Disk, record
 from benchmarks.rig.services import write_json
 from edge_node.adapters.spool.cipher import Cipher
-from edge_node.adapters.spool.database import Ended, SpoolDatabase
+from edge_node.adapters.spool.database import SpoolDatabase
+from edge_node.adapters.spool.entries import Ended
 from edge_node.values import Cause, EscalationOutcome, Kept, Question, Subject
 from foundation.errors import HardcaseError
 from foundation.escalations import (

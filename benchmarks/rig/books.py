@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_node.adapters.spool.cipher import Cipher
-from edge_node.adapters.spool.database import Entry, SpoolDatabase
+from edge_node.adapters.spool.database import SpoolDatabase
+from edge_node.adapters.spool.entries import Entry
 
 
 def read_entries(spool: Path) -> dict[str, Entry]:

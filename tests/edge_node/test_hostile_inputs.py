@@ -272,7 +272,6 @@ def rows(change: str) -> Prepare:
         pytest.param(lambda f: (f / FILE).symlink_to(f / FILE), "not kept until", id="loop"),
         pytest.param(lambda f: os.mkfifo(f / FILE), "not kept until", id="pipe"),
         pytest.param(lambda f: (f / f"{FILE}-wal").mkdir(), "not kept until", id="log"),
-        pytest.param(foreign, "not kept until", id="foreign"),
         pytest.param(rows("reason = 'banana', captured_at_ns = 1"), "moved to", id="reason"),
         pytest.param(rows("captured_at_ns = 'abc'"), "", id="text for a number"),
         pytest.param(rows("outcome = 'banana'"), "", id="outcome"),
@@ -290,6 +289,16 @@ def test_hostile_spools(run: Run, tmp_path: Path, prepare: Prepare, words: str) 
     assert code == EXIT_OK
     assert words in said
     assert main(["spool", "ls", "--folder", str(folder)]) in {EXIT_OK, EXIT_CONFIG}
+
+
+def test_database_of_another_program_is_a_setting_to_correct(run: Run, tmp_path: Path) -> None:
+    """It is not written to."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    foreign(folder)
+    code, said = run(configured(tmp_path, folder))
+    assert code == EXIT_CONFIG
+    assert "spool.folder that nothing else uses" in said
 
 
 @pytest.mark.parametrize("key", ["/dev/zero", "pipe"])

@@ -11,7 +11,8 @@ import pytest
 
 from edge_node.__main__ import main
 from edge_node.adapters.spool.cipher import Cipher
-from edge_node.adapters.spool.database import FILE, Ended, SpoolDatabase
+from edge_node.adapters.spool.database import FILE, SpoolDatabase
+from edge_node.adapters.spool.entries import Ended
 from edge_node.values import Cause, EscalationOutcome, Kept
 from foundation.clock import SystemClock
 from foundation.escalations import Answer, Encoding, LabelledBoxes, Verdict

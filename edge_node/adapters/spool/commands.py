@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_node.adapters.spool.database import Ended
+from edge_node.adapters.spool.entries import Ended
 from edge_node.values import Kept
 
 

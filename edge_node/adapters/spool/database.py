@@ -12,13 +12,13 @@ import contextlib
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
 from edge_node.adapters.spool.cipher import Cipher
+from edge_node.adapters.spool.entries import Ended, Entry, Totals
 from edge_node.adapters.spool.texts import (
     escalation_from_bytes,
     escalation_to_bytes,
@@ -27,13 +27,14 @@ from edge_node.adapters.spool.texts import (
     verdict_from_bytes,
     verdict_to_bytes,
 )
-from edge_node.logic.retain import Holding
-from edge_node.values import Cause, EscalationOutcome, Kept, Reason
+from edge_node.values import Kept
 from foundation.errors import ConfigError, IntegrityError
 from foundation.escalations import Verdict
 
 FILE = "spool.sqlite3"
 _VERSION = 1
+_APPLICATION = 0x48435350
+"""By which a spool is told from another program's database: HCSP."""
 _KEY_PLACE, _KEY_TEXT = "key", b"hardcase spool"
 _BUSY_S = 5.0
 _SCHEMA = """
@@ -61,68 +62,6 @@ CREATE TABLE crops (
 );
 CREATE TABLE verdicts (id TEXT PRIMARY KEY, verdict BLOB NOT NULL);
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How an escalation has ended, to be written down."""
-
-    id: str
-    outcome: EscalationOutcome
-    cause: Cause
-    ended_at_ns: int
-    verdict: Verdict | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the spool tells of an escalation without opening its crop; outcome empty: it waits."""
-
-    id: str
-    run: str
-    captured_at_ns: int
-    fresh_until_ns: int
-    reason: str
-    value: float
-    size_bytes: int
-    attempts: int
-    outcome: str
-    cause: str
-    ended_at_ns: int
-
-    @property
-    def holding(self) -> Holding:
-        """As the policy that lets go of some sees it."""
-        audit = self.reason == Reason.AUDIT.value
-        return Holding(self.id, self.captured_at_ns, self.size_bytes, self.value, audit)
-
-
-_TYPES = (str, str, int, int, str, float, int, int, str, str, int)
-_REASONS = {reason.value for reason in Reason}
-_OUTCOMES = {"", *(outcome.value for outcome in EscalationOutcome)}
-
-
-def _read_entry(row: tuple[object, ...]) -> Entry:
-    """A row, whose columns SQLite lets hold anything.
-
-    Raises:
-        sqlite3.DatabaseError: No edge node has written that.
-    """
-    entry = Entry(*row)  # type: ignore[arg-type] # checked on the next line
-    sound = all(isinstance(value, kind) for value, kind in zip(row, _TYPES, strict=True))
-    if not (sound and entry.reason in _REASONS and entry.outcome in _OUTCOMES):
-        raise sqlite3.DatabaseError(f"the row of {entry.id!s:.80} is none of an edge node's")
-    return entry
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """How many escalations wait and how many have ended, and bytes of crops."""
-
-    waiting: int
-    waiting_bytes: int
-    ended: int
-    ended_bytes: int
 
 
 class SpoolDatabase:
@@ -185,8 +124,14 @@ class SpoolDatabase:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise IntegrityError(f"{path} is damaged: {found}")
-        if version == 0:  # the process ended while it was being made
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not tables:  # the process ended while it was being made
             return
+        if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
+            raise ConfigError(
+                f"{path} is another program's database",
+                remedy="Give a spool.folder that nothing else uses",
+            )
         row = connection.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()
         sealed = b"" if row is None else bytes(row[0])
         try:
@@ -213,6 +158,7 @@ class SpoolDatabase:
                     connection.execute(statement)
                 key = self._cipher.seal(_KEY_TEXT, _KEY_PLACE)
                 connection.execute("INSERT INTO meta VALUES ('key', ?)", (key,))
+                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     def close(self) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_node.adapters.spool.database import Ended, Entry, SpoolDatabase
+from edge_node.adapters.spool.database import SpoolDatabase
+from edge_node.adapters.spool.entries import Ended, Entry
 from edge_node.values import Cause, EscalationOutcome, Kept
 from foundation.clock import Clock, elapsed_s
 from foundation.errors import ConfigError, IntegrityError

@@ -19,7 +19,8 @@ from typing import Self
 
 from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.commands import Append, Claim, Command, End, GiveBack, Take
-from edge_node.adapters.spool.database import Ended, Entry, SpoolDatabase
+from edge_node.adapters.spool.database import SpoolDatabase
+from edge_node.adapters.spool.entries import Ended, Entry
 from edge_node.adapters.spool.folder import FolderLock, quarantine
 from edge_node.adapters.spool.room import COMPACT_PAGES, check_disk, claim_index, make_room
 from edge_node.config import SpoolSettings

@@ -12,7 +12,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from edge_node.adapters.spool.database import FILE, Entry, SpoolDatabase
+from edge_node.adapters.spool.database import FILE, SpoolDatabase
+from edge_node.adapters.spool.entries import Entry
 from edge_node.config import SpoolSettings
 from edge_node.logic.retain import choose_evictions
 

@@ -257,6 +257,17 @@ def test_newer_version_is_not_touched(tmp_path: Path) -> None:
         pass
 
 
+def test_database_of_another_program_is_not_touched(tmp_path: Path) -> None:
+    """Whatever its tables are called."""
+    path = tmp_path / FILE
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="another program's"), Spooled(tmp_path).running():
+        pass
+    assert path.read_bytes() == before
+
+
 def test_absent_spool_is_not_made_by_reading(tmp_path: Path) -> None:
     """A command that reads leaves nothing behind."""
     with pytest.raises(ConfigError, match="no spool"):
