@@ -18,7 +18,7 @@ from typing import Self
 from urllib.parse import quote
 
 from edge_node.adapters.spool.cipher import Cipher
-from edge_node.adapters.spool.entries import Ended, Entry, Totals
+from edge_node.adapters.spool.entries import Ended, Entry, Totals, read_entry
 from edge_node.adapters.spool.texts import (
     escalation_from_bytes,
     escalation_to_bytes,
@@ -270,7 +270,7 @@ class SpoolDatabase:
             f"SELECT {columns} FROM escalations {condition} ORDER BY captured_at_ns, id",  # noqa: S608 - no text of a stranger
             tuple(values),
         )
-        yield from map(_read_entry, rows)
+        yield from map(read_entry, rows)
 
     def backlog(self, run: str, now_ns: int) -> Iterator[Entry]:
         """What waits and is no longer fresh, or is of another run; the densest in value first."""
@@ -280,7 +280,7 @@ class SpoolDatabase:
             "AND (fresh_until_ns <= ? OR run <> ?) ORDER BY value / max(size_bytes, 1) DESC",
             (now_ns, run),
         )
-        yield from map(_read_entry, rows)
+        yield from map(read_entry, rows)
 
     def kept(self, entry: Entry) -> Kept:
         """An escalation with its crop.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 
 from edge_node.logic.retain import Holding
@@ -48,7 +49,7 @@ _REASONS = {reason.value for reason in Reason}
 _OUTCOMES = {"", *(outcome.value for outcome in EscalationOutcome)}
 
 
-def _read_entry(row: tuple[object, ...]) -> Entry:
+def read_entry(row: tuple[object, ...]) -> Entry:
     """A row, whose columns SQLite lets hold anything.
 
     Raises:
