@@ -113,6 +113,12 @@ def handshakes(begun: float, identified: float) -> list[dict[str, str]]:
             [rising(f'escalator_rejects_total{{{ESCALATOR},reason="too_small"}}', 1)],
             False,
         ),
+        ("HardcaseNotKept", [rising(f'edge_spool_losses_total{{{EDGE},reason="disk"}}', 1)], True),
+        ("HardcaseNotKept", [rising(f'edge_spool_losses_total{{{EDGE},reason="disk"}}', 0)], False),
+        ("HardcaseSpoolDamaged", [rising(f"edge_spool_quarantines_total{{{EDGE}}}", 0.1)], True),
+        ("HardcaseSpoolDamaged", [rising(f"edge_spool_quarantines_total{{{EDGE}}}", 0)], False),
+        ("HardcaseNothingLeaves", [rising(f"edge_egress_unentered_total{{{EDGE}}}", 1)], True),
+        ("HardcaseNothingLeaves", [rising(f"edge_egress_unentered_total{{{EDGE}}}", 0)], False),
     ],
 )
 def test_alert_fires_when_it_should(
