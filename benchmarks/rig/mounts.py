@@ -53,11 +53,10 @@ class SmallDisk:
         with self._image.open("wb") as image:
             image.truncate(self._size_bytes)
         _run("mkfs.ext4", "-q", "-m", "0", str(self._image))
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.push(self)
             self._mount()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+            stack.pop_all()
         return self
 
     def __exit__(

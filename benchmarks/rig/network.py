@@ -93,7 +93,8 @@ class Host:
 
     def __enter__(self) -> Self:
         _ip("netns", "add", self._name)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.push(self)
             inside = ("-n", self._name)
             peer = f"{self._veth}p"
             _ip("link", "add", self._veth, "type", "veth", "peer", "name", peer)
@@ -103,9 +104,7 @@ class Host:
             _ip(*inside, "addr", "add", f"{self.address}/30", "dev", peer)
             _ip(*inside, "link", "set", peer, "up")
             _ip(*inside, "link", "set", "lo", "up")
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+            stack.pop_all()
         return self
 
     def __exit__(

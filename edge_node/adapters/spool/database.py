@@ -94,23 +94,22 @@ class SpoolDatabase:
             isolation_level=None,
             check_same_thread=False,
         )
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(connection.close)
             database = cls(connection, cipher)
-            if existed:
-                database._verify(path)
-            if not read_only:
-                database._prepare(existed=existed)
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            if isinstance(error, sqlite3.OperationalError):
+            try:
+                if existed:
+                    database._verify(path)
+                if not read_only:
+                    database._prepare(existed=existed)
+            except sqlite3.OperationalError:
                 raise
-            raise IntegrityError(
-                f"{path} is damaged: {error}",
-                remedy="An edge node moves it aside when it starts, and begins a new one",
-            ) from error
-        except BaseException:
-            connection.close()
-            raise
+            except sqlite3.DatabaseError as error:
+                raise IntegrityError(
+                    f"{path} is damaged: {error}",
+                    remedy="An edge node moves it aside when it starts, and begins a new one",
+                ) from error
+            stack.pop_all()
         return database
 
     def _verify(self, path: Path) -> None:
@@ -181,13 +180,15 @@ class SpoolDatabase:
     def transaction(self) -> Iterator[None]:
         """All that is written inside is on disk afterwards, or none of it is."""
         self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._roll_back)
             yield
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
-                self._connection.execute("ROLLBACK")
-            raise
+            stack.pop_all()
         self._connection.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
+            self._connection.execute("ROLLBACK")
 
     # --- inside a transaction ---
 

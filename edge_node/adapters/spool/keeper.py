@@ -7,6 +7,7 @@ spool is tried again; where the file is damaged it is moved aside, and a new one
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import sqlite3
@@ -110,12 +111,10 @@ class SpoolKeeper:
         Raises:
             ConfigError: The folder cannot be used, or it needs another key or a newer version.
         """
-        self._lock.__enter__()
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._lock)
             self._reopen()
-        except BaseException:
-            self._lock.__exit__(None, None, None)
-            raise
+            stack.pop_all()
         return self
 
     def start(self, listener: SpoolListener, ended: Mapping[str, tuple[str, str]]) -> None:
