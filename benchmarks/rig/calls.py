@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 import grpc.aio
 
+from benchmarks.rig.relay import HOST, Relay
 from protos.escalation.v1 import escalation_pb2 as pb
 
 _SERVICE = "hardcase.escalation.v1.EscalationService"
-_START_S = 10.0
 
 
-class CallRelay:
+class CallRelay(Relay):
     """Listens on a free port of this machine and passes calls on to another.
 
     Attributes:
-        port: Where it listens.
         asked: How often each escalation passed upwards.
         answered: How often an answer to each passed downwards.
         faults: How often each fault was made.
@@ -36,49 +33,29 @@ class CallRelay:
     """
 
     def __init__(self, target_port: int, seed: int, fault_share: float) -> None:
-        self.port = 0
+        super().__init__("call-relay")
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.fault_share = fault_share
-        self._target = f"127.0.0.1:{target_port}"
+        self._target = f"{HOST}:{target_port}"
         self._random = random.Random(seed)
-        self._loop = asyncio.new_event_loop()
-        self._stopped = asyncio.Event()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="call-relay", daemon=True)
+        self._server: grpc.aio.Server | None = None
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        if not self._ready.wait(_START_S):
-            raise RuntimeError("the relay does not start")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(_START_S)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-
-    async def _serve(self) -> None:
-        server = grpc.aio.server()
+    async def _listen(self) -> int:
+        server = self._server = grpc.aio.server()
         handlers = {
             "Escalate": grpc.stream_stream_rpc_method_handler(self._escalate),
             "GetCapabilities": grpc.unary_unary_rpc_method_handler(self._capabilities),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
-        self.port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_insecure_port(f"{HOST}:0")
         await server.start()
-        self._ready.set()
-        await self._stopped.wait()
-        await server.stop(None)
+        return int(port)
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            await self._server.stop(None)
 
     def _channel(self) -> Any:  # the stubs do not know calls of bytes
         # A channel of its own for each call: a killed escalator must not be remembered as gone.

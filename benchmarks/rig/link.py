@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
+
+from benchmarks.rig.relay import HOST, Relay
 
 _CHUNK_BYTES = 1 << 16
-_START_S = 10.0
 
 
 class Mode(enum.StrEnum):
@@ -33,33 +31,17 @@ class Mode(enum.StrEnum):
 SLOW_S = 2.0
 
 
-class Link:
+class Link(Relay):
     """Listens on a free port of this machine and passes connections on to another."""
 
     def __init__(self, target_port: int) -> None:
-        self.port = 0
+        super().__init__("link")
         self.mode = Mode.SOUND
         self._leaks = asyncio.Event()
+        self._leaks.set()
         self._target_port = target_port
         self._writers: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        if not self._ready.wait(_START_S):
-            raise RuntimeError("the relay does not start")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_START_S)
+        self._server: asyncio.Server | None = None
 
     def set(self, mode: Mode) -> None:
         """Changes what the link does, for open connections too."""
@@ -70,13 +52,13 @@ class Link:
         if mode is Mode.CUT:
             self._loop.call_soon_threadsafe(self._reset)
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._leaks.set()
-        server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        self._loop.run_forever()
+    async def _listen(self) -> int:
+        self._server = await asyncio.start_server(self._accept, HOST, 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
         self._reset()
 
     def _reset(self) -> None:
@@ -89,7 +71,7 @@ class Link:
             writer.transport.abort()
             return
         try:
-            there = await asyncio.open_connection("127.0.0.1", self._target_port)
+            there = await asyncio.open_connection(HOST, self._target_port)
         except OSError:
             writer.transport.abort()
             return
