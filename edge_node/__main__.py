@@ -91,7 +91,7 @@ def _inspect_spool(options: argparse.Namespace) -> int:
     try:
         with SpoolDatabase.open(Path(folder), cipher, read_only=reads) as database:
             return _look_into(database, folder, options)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise ConfigError(
             f"Cannot read the spool in {folder}: {error}",
             remedy="Run this as the user of the edge node, which moves a damaged one aside",

@@ -23,7 +23,7 @@ from edge_node.adapters.spool.commands import Append, Claim, Command, End, GiveB
 from edge_node.adapters.spool.database import SpoolDatabase
 from edge_node.adapters.spool.entries import Ended, Entry
 from edge_node.adapters.spool.folder import FolderLock, quarantine
-from edge_node.adapters.spool.room import COMPACT_PAGES, check_disk, claim_index, make_room
+from edge_node.adapters.spool.room import COMPACT_PAGES, check_disk, make_room
 from edge_node.config import SpoolSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.ports import SpoolListener
@@ -345,13 +345,7 @@ class SpoolKeeper:
 
     def _open(self) -> SpoolDatabase:
         check_disk(self._folder)
-        database = SpoolDatabase.open(self._folder, self._cipher)
-        try:
-            claim_index(self._folder)
-        except OSError:
-            database.close()
-            raise
-        return database
+        return SpoolDatabase.open(self._folder, self._cipher)
 
     def _fail(self, error: Exception) -> None:
         """The disk failed, and the next tick tries again; or the file is damaged, and is left."""

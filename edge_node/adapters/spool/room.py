@@ -1,9 +1,4 @@
-"""Room in a full spool: what has ended goes first, the oldest; then what the policy chooses.
-
-And room on its disk. SQLite shares the index of the write-ahead log through a file that it maps
-into memory, and whose blocks it does not always claim: where the disk is full, the kernel then
-kills the process that touches one (SIGBUS; seen on ext4 with blocks of a kilobyte).
-"""
+"""Room in a full spool: what has ended goes first, the oldest; then what the policy chooses."""
 
 from __future__ import annotations
 
@@ -12,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from edge_node.adapters.spool.database import FILE, SpoolDatabase
+from edge_node.adapters.spool.database import SpoolDatabase
 from edge_node.adapters.spool.entries import Entry
 from edge_node.config import SpoolSettings
 from edge_node.logic.retain import choose_evictions
@@ -23,12 +18,10 @@ COMPACT_PAGES = 256
 """Unused pages that are given back to the disk at a time: a megabyte."""
 
 _DISK_BYTES_MIN = 1 << 20
-_INDEX_BYTES = 8 << 15
-"""Eight parts of the index, each for 16 MB of the log; the log is brought in at 4 MB."""
 
 
 def check_disk(folder: Path) -> None:
-    """Before a spool is opened: whether its disk has room for what is mapped into memory.
+    """Before a spool is opened: whether its disk has room for the index that SQLite maps.
 
     Raises:
         OSError: It is full, or cannot be looked at.
@@ -36,16 +29,6 @@ def check_disk(folder: Path) -> None:
     disk = os.statvfs(folder)
     if disk.f_bavail * disk.f_frsize < _DISK_BYTES_MIN:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def claim_index(folder: Path) -> None:
-    """After a spool has been opened: claims what is mapped into memory, as long as it is open.
-
-    Raises:
-        OSError: The disk is full.
-    """
-    with (folder / f"{FILE}-shm").open("r+b") as index:
-        os.posix_fallocate(index.fileno(), 0, _INDEX_BYTES)
 
 
 def make_room(

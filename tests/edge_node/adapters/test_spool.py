@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,22 @@ def test_what_is_appended_survives_and_comes_back_as_it_was(tmp_path: Path, key:
     second = Spooled(tmp_path, key=key)
     with second.running():
         assert second.take() == ["a"]
+
+
+def test_another_process_may_look_while_it_runs(tmp_path: Path) -> None:
+    """The index that this process maps is not cut under its feet, which would kill it."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("a")
+        index = tmp_path / f"{FILE}-shm"
+        claimed = index.stat().st_size
+        command = [sys.executable, "-m", "edge_node", "spool", "ls", "--folder", str(tmp_path)]
+        for _ in range(2):
+            looked = subprocess.run(command, check=True, capture_output=True, text=True)
+            assert "1 wait" in looked.stdout
+            assert index.stat().st_size == claimed > 200_000
+        spool.append("b")
+    assert outcomes(tmp_path) == {"a": "", "b": ""}
 
 
 def test_end_is_noted_once_with_its_verdict(tmp_path: Path) -> None:
