@@ -34,7 +34,8 @@ def wait_until(reached: Callable[[], bool], site: Site) -> None:
     """Waits for it."""
     until = time.monotonic() + BOUND_S
     while not reached():
-        assert site.edge.is_running and time.monotonic() < until, site.edge.last_words()
+        assert site.edge.is_running, site.edge.last_words()
+        assert time.monotonic() < until, site.edge.last_words()
         time.sleep(0.1)
 
 
