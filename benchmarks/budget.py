@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.spending.foreknowing import ForeknowingRule
 from benchmarks.spending.optimum import optimum, payable_bytes
 from benchmarks.spending.rules import (
     DualDescent,
@@ -120,6 +121,8 @@ def measure(trace: Trace, end_s: float, burst_s: float) -> dict[str, Figures]:
     }
     if trace.camera_count > 1:
         rules["price, split"] = lambda: Split(*bucket, trace.camera_count)
+    if (stretches := trace.stretches) is not None:
+        rules["foreknowing"] = lambda: ForeknowingRule(*bucket, stretches)
     found = {}
     for name, build in rules.items():
         rule = build()

@@ -8,6 +8,7 @@ line on standard error and exit code 78, everything else with a traceback and ex
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
@@ -27,10 +28,16 @@ from foundation.errors import (
 log = logging.getLogger(__name__)
 
 _EXIT_INTERRUPTED = 130
+_M_ARENA_MAX = -8
+"""Of mallopt(3) in malloc.h, glibc."""
 
 
 def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     """Runs a service until it ends by itself or is told to stop.
+
+    The process gets one heap. By default glibc gives each thread its own, and a picture that one
+    thread decodes and another lets go of leaves holes in all of them: an escalator grew by 3 to 6
+    MB in 100,000 requests without anything being held (`benchmarks.fuzz`).
 
     Args:
         main: the service; it returns soon after the event it is given is set.
@@ -41,6 +48,8 @@ def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # other libraries do otherwise
+        mallopt(_M_ARENA_MAX, 1)
 
     async def supervise() -> None:
         stop = asyncio.Event()

@@ -7,7 +7,7 @@ one size; values are p(1 - p) times the frames it lives, sizes lognormal between
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,35 @@ FRAME_RATE_HZ = 10.0
 SIZE_MEDIAN_BYTES = 5_000.0
 SIZE_BYTES_MIN, SIZE_BYTES_MAX = 1_000.0, 20_000.0
 LIFE_S_MIN, LIFE_S_MAX = 0.5, 10.0
+STRETCH_SHAPE, STRETCH_S_MIN = 1.5, (10.0, 20.0)
+"""Busy and quiet stretches last 30 and 60 s in the mean, with heavy tails (Pareto)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretches:
+    """Busy and quiet stretches by turns, the first one busy, each with tracks of its own.
+
+    Attributes:
+        ends_s: (N,) float64, when each stretch ends.
+        rates_hz: Tracks a second in busy and in quiet ones.
+        worths: What they are worth there, beside those of other traffic.
+    """
+
+    ends_s: Array
+    rates_hz: tuple[float, float]
+    worths: tuple[float, float]
+
+    def quiet(self, at_s: Array) -> npt.NDArray[np.int64]:
+        """1 at quiet instants, 0 at busy ones."""
+        return np.asarray(np.searchsorted(self.ends_s, at_s, side="right") % 2, np.int64)
+
+    def tracks(self, random: np.random.Generator, duration_s: float) -> Trace:
+        """What comes in them."""
+        rates_hz, worths = np.array(self.rates_hz), np.array(self.worths)
+        top_hz = float(rates_hz.max())
+        arrives = _arrivals(random, lambda at_s: rates_hz[self.quiet(at_s)], top_hz, duration_s)
+        trace = draw_tracks(random, arrives, worths[self.quiet(arrives)])
+        return replace(trace, stretches=self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +59,7 @@ class Trace:
         values: (N,) float64, what a verdict about it is worth.
         sizes: (N,) float64, bytes of its crop.
         cameras: (N,) int64, whose each is; the budget is the cameras' number times one camera's.
+        stretches: What it was drawn from, where it comes in stretches.
     """
 
     arrives_s: Array
@@ -37,6 +67,7 @@ class Trace:
     values: Array
     sizes: Array
     cameras: npt.NDArray[np.int64]
+    stretches: Stretches | None = None
 
     @property
     def camera_count(self) -> int:
@@ -46,19 +77,18 @@ class Trace:
 
 def poisson(random: np.random.Generator, duration_s: float) -> Trace:
     """One track a second, three times what the budget pays for."""
-    return _tracks(random, _arrivals(random, np.ones_like, 1.0, duration_s))
+    return draw_tracks(random, _arrivals(random, np.ones_like, 1.0, duration_s))
 
 
 def sparse(random: np.random.Generator, duration_s: float) -> Trace:
     """Two thirds of what the budget pays for: nearly everything should be sent."""
     rate = 0.22
-    return _tracks(random, _arrivals(random, lambda at_s: 0 * at_s + rate, rate, duration_s))
+    return draw_tracks(random, _arrivals(random, lambda at_s: 0 * at_s + rate, rate, duration_s))
 
 
 def bursts(random: np.random.Generator, duration_s: float) -> Trace:
     """Four tracks a second or none, for stretches with heavy tails (Pareto, shape 1.5)."""
-    busy = _stretches(random, duration_s)
-    return _tracks(random, _arrivals(random, lambda at_s: 4.0 * busy(at_s), 4.0, duration_s))
+    return _stretches(random, duration_s, (4.0, 0.0), (1.0, 1.0)).tracks(random, duration_s)
 
 
 def day_and_night(random: np.random.Generator, duration_s: float) -> Trace:
@@ -67,14 +97,12 @@ def day_and_night(random: np.random.Generator, duration_s: float) -> Trace:
     def rate(at_s: Array) -> Array:
         return np.asarray(1.5 - 1.45 * np.cos(2 * np.pi * at_s / 2_000.0))
 
-    return _tracks(random, _arrivals(random, rate, 3.0, duration_s))
+    return draw_tracks(random, _arrivals(random, rate, 3.0, duration_s))
 
 
 def rich_bursts(random: np.random.Generator, duration_s: float) -> Trace:
     """A steady stream of cheap tracks; in bursts there are more, each worth fourfold."""
-    busy = _stretches(random, duration_s)
-    arrives = _arrivals(random, lambda at_s: 0.7 + 1.3 * busy(at_s), 2.0, duration_s)
-    return _tracks(random, arrives, 1.0 + 3.0 * busy(arrives))
+    return _stretches(random, duration_s, (2.0, 0.7), (4.0, 1.0)).tracks(random, duration_s)
 
 
 def shared(random: np.random.Generator, duration_s: float) -> Trace:
@@ -106,7 +134,8 @@ PATTERNS: dict[str, Callable[[np.random.Generator, float], Trace]] = {
 }
 
 
-def _tracks(random: np.random.Generator, arrives_s: Array, worth: float | Array = 1.0) -> Trace:
+def draw_tracks(random: np.random.Generator, arrives_s: Array, worth: float | Array = 1.0) -> Trace:
+    """Tracks that arrive then, of random value, life and size; `worth` multiplies the value."""
     count = len(arrives_s)
     life_s = np.exp(random.uniform(np.log(LIFE_S_MIN), np.log(LIFE_S_MAX), count))
     score = random.beta(1.5, 1.5, count)
@@ -132,13 +161,13 @@ def _arrivals(
     return at_s[random.uniform(0.0, rate_hz_max, count) < rate_hz(at_s)]
 
 
-def _stretches(random: np.random.Generator, duration_s: float) -> Callable[[Array], Array]:
-    """1 at busy instants, 0 at quiet ones: busy and quiet stretches of 30 and 60 s in the mean."""
+def _stretches(
+    random: np.random.Generator,
+    duration_s: float,
+    rates_hz: tuple[float, float],
+    worths: tuple[float, float],
+) -> Stretches:
     count = int(duration_s / 10.0) + 2
-    lengths_s = (random.pareto(1.5, count) + 1.0) * np.where(np.arange(count) % 2, 20.0, 10.0)
-    ends_s = np.cumsum(lengths_s)
-
-    def busy(at_s: Array) -> Array:
-        return np.asarray(np.searchsorted(ends_s, at_s, side="right") % 2 == 0, np.float64)
-
-    return busy
+    shortest_s = np.where(np.arange(count) % 2, *STRETCH_S_MIN[::-1])
+    lengths_s = (random.pareto(STRETCH_SHAPE, count) + 1.0) * shortest_s
+    return Stretches(np.cumsum(lengths_s), rates_hz, worths)

@@ -16,9 +16,11 @@ from cloud_escalator.logic.cost import BatchCost
 RETRY_AFTER_MIN_S = 0.05
 """Floor of a retry hint: sooner than this, nothing will have changed."""
 
-BACKLOG_S = 1.0
-"""A device that has had something waiting for so long asks for more than its share: this was no
-burst. What then waits longer only makes everything late, and lasts when the load has gone."""
+_BURST_S = 1.0
+"""A device that has had something waiting for longer asks for more than its share: no burst."""
+
+_BACKLOG_S = 0.5
+"""As much of that may wait. More would only make everything late, and outlast the load."""
 
 _BACKLOG_BATCHES = 3
 """What must be allowed to wait, however slow the model, so that it always finds a full batch."""
@@ -96,8 +98,8 @@ def exceeds_backlog(backlog_s: float, load: Load, cost: BatchCost) -> bool:
         load: what would be done before the request.
         cost: predicted batch costs.
     """
-    allowed_s = max(BACKLOG_S, _BACKLOG_BATCHES * cost.predict(cost.size_max))
-    return backlog_s > BACKLOG_S and predict_finish_s(load, cost) > allowed_s
+    allowed_s = max(_BACKLOG_S, _BACKLOG_BATCHES * cost.predict(cost.size_max))
+    return backlog_s > _BURST_S and predict_finish_s(load, cost) > allowed_s
 
 
 def retry_after_s(reason: ShedReason, load: Load, cost: BatchCost) -> float:

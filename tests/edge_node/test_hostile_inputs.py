@@ -209,7 +209,8 @@ def y4m(width: int, height: int, rate: str, frame: bytes) -> bytes:
         pytest.param(b"", EXIT_CONFIG, id="empty"),
         pytest.param(random.Random(1).randbytes(50_000), EXIT_CONFIG, id="random"),
         pytest.param(y4m(10**6, 10**6, "25:1", b""), EXIT_CONFIG, id="absurd size"),
-        pytest.param(y4m(30_000, 8000, "25:1", b"x"), EXIT_FAILURE, id="large and hollow"),
+        pytest.param(y4m(30_000, 8000, "25:1", b"x"), EXIT_CONFIG, id="too large"),
+        pytest.param(y4m(8000, 8000, "25:1", b"x"), EXIT_FAILURE, id="large and hollow"),
         pytest.param(y4m(1, 1, "25:1", b"abc"), EXIT_OK, id="one pixel"),
         pytest.param(y4m(64, 48, "0:1", bytes(4608)), EXIT_OK, id="no rate"),
         pytest.param(y4m(64, 48, "1:2147483647", bytes(4608)), EXIT_OK, id="a frame in 68 years"),
@@ -222,6 +223,14 @@ def test_hostile_videos(run: Run, tmp_path: Path, data: bytes, code: int) -> Non
     found, said = run(source=video)
     assert found == code
     assert code == EXIT_OK or str(video) in said
+
+
+def test_a_pipe_is_no_video(run: Run, tmp_path: Path) -> None:
+    """To open it would wait for its writer for ever."""
+    os.mkfifo(tmp_path / "video.mp4")
+    code, said = run(source=tmp_path / "video.mp4")
+    assert code == EXIT_CONFIG
+    assert "pipe" in said
 
 
 def test_videos_with_spoilt_bytes(run: Run, made: Path, tmp_path: Path) -> None:

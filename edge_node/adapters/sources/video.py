@@ -27,12 +27,21 @@ log = logging.getLogger(__name__)
 _MISSING_SHARE_MAX = 0.02
 """Frames that containers announce and decoders withhold even when nothing is wrong."""
 _DEFAULT_RATE_HZ = 25.0
+_PIXELS_MAX = 1 << 26
+"""Of a frame: twice those of 8K. The decoder claims memory for what a header says."""
 
 
 def _is_empty(name: str) -> bool:
     try:
         return Path(name).is_file() and Path(name).stat().st_size == 0
     except OSError:
+        return False
+
+
+def _is_special(name: str) -> bool:
+    try:
+        return Path(name).exists() and not Path(name).is_file()
+    except (OSError, ValueError):
         return False
 
 
@@ -56,10 +65,15 @@ class VideoSource:
         """Opens the file.
 
         Raises:
-            ConfigError: It is absent, or no video.
+            ConfigError: It is absent, no video, or one with frames that are too large.
         """
         if not self.name:
             raise ConfigError("No video file is given", remedy="Set source.uri or --source")
+        if _is_special(self.name):  # to open a pipe would wait for its writer for ever
+            raise ConfigError(
+                f"{self.name} is a pipe, a device or a folder and no video file",
+                remedy="Name a file; a folder of images is source.kind images, a camera v4l2",
+            )
         try:
             self._container = av.open(self.name, mode="r")
         except FileNotFoundError as error:
@@ -75,8 +89,17 @@ class VideoSource:
             self._container.close()
             raise ConfigError(f"{self.name} holds no video stream", remedy="Check source.uri")
         self._stream = self._container.streams.video[0]
+        codec = self._stream.codec_context
+        if codec.width * codec.height > _PIXELS_MAX:
+            self._container.close()
+            raise ConfigError(
+                f"The frames of {self.name} have {codec.width}x{codec.height} pixels, more than "
+                f"{_PIXELS_MAX}",
+                remedy="Check that it is a whole video file, or scale it down",
+            )
+        codec.options = {"max_pixels": str(_PIXELS_MAX)}  # of frames that grow on the way
         # One decoding thread: the others belong to inference.
-        self._stream.codec_context.thread_count = 1
+        codec.thread_count = 1
         rate = self._stream.average_rate or self._stream.guessed_rate
         if not self.frame_rate_hz:
             self.frame_rate_hz = float(rate) if rate else _DEFAULT_RATE_HZ

@@ -97,12 +97,12 @@ def test_more_time_never_hurts(load: Load, remaining_s: float, batch_s: float) -
 
 
 def test_a_burst_is_no_backlog() -> None:
-    """Only what has waited for more than a second without a break is held to a second."""
+    """Only what has waited for more than a second without a break is held to half a second."""
     long = Load(ahead=10, running=2, running_left_s=0.1, draining=False)
     short = Load(ahead=4, running=2, running_left_s=0.1, draining=False)
-    assert not exceeds_backlog(0.9, long, cost_of(0.25))
-    assert exceeds_backlog(1.1, long, cost_of(0.25))
-    assert not exceeds_backlog(1.1, short, cost_of(0.25))
+    assert not exceeds_backlog(0.9, long, cost_of(0.1))
+    assert exceeds_backlog(1.1, long, cost_of(0.1))
+    assert not exceeds_backlog(1.1, short, cost_of(0.1))
 
 
 def test_slow_model_keeps_work_at_hand() -> None:
