@@ -22,7 +22,7 @@ _BURST_S = 1.0
 _BACKLOG_S = 0.5
 """As much of that may wait. More would only make everything late, and outlast the load."""
 
-_BACKLOG_BATCHES = 3
+_BACKLOG_BATCHES = 2
 """What must be allowed to wait, however slow the model, so that it always finds a full batch."""
 
 

@@ -106,6 +106,7 @@ def test_a_burst_is_no_backlog() -> None:
 
 
 def test_slow_model_keeps_work_at_hand() -> None:
-    """Batches of two seconds: two of them may wait beside the running one, whatever the backlog."""
-    load = Load(ahead=2, running=2, running_left_s=2.0, draining=False)
-    assert not exceeds_backlog(60.0, load, cost_of(2.0))
+    """Batches of two seconds: one may wait while one runs, whatever the backlog."""
+    for ahead, too_many in ((1, False), (2, True)):
+        load = Load(ahead=ahead, running=2, running_left_s=2.0, draining=False)
+        assert exceeds_backlog(60.0, load, cost_of(2.0)) is too_many
