@@ -320,7 +320,16 @@ def stage_means(metrics: EdgeMetrics) -> dict[str, float]:
     return means
 
 
-def print_table(summary: Mapping[str, Any], stages: Mapping[str, float], tracks: float) -> None:
+def encoder_share(metrics: EdgeMetrics, frames: int, wall_ms: float) -> float:
+    """How much of the time of so many frames the encoder's thread was at work."""
+    samples = next(iter(metrics.stages["encode"].collect())).samples
+    busy_s = next(sample.value for sample in samples if sample.name.endswith("_sum"))
+    return busy_s / (frames * wall_ms / 1000)
+
+
+def print_table(
+    summary: Mapping[str, Any], stages: Mapping[str, Mapping[str, float]], tracks: float
+) -> None:
     """Prints the figures for a person."""
     print(f"{'':22}{'wall ms':>9}{'worst':>8}{'ratio':>7}{'CPU ms':>9}{'worst':>8}{'ratio':>7}")
     for name, side in summary.items():
@@ -329,7 +338,8 @@ def print_table(summary: Mapping[str, Any], stages: Mapping[str, float], tracks:
             f"{side['wall_ms_ratio']:7.3f}{side['cpu_ms_median']:9.2f}"
             f"{side['cpu_ms_worst']:8.2f}{side['cpu_ms_ratio']:7.3f}"
         )
-    print("mean ms per stage: " + ", ".join(f"{k} {v:.2f}" for k, v in stages.items()))
+    for name, means in stages.items():
+        print(f"{name}, mean ms per stage: {', '.join(f'{k} {v:.2f}' for k, v in means.items())}")
     print(f"mean confirmed tracks per frame: {tracks:.1f}; limits: wall 1.25, CPU 1.50")
 
 
@@ -341,7 +351,7 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--frames", type=int, default=100, help="frames per round")
-    parser.add_argument("--rendered", type=int, default=48, help="different frames")
+    parser.add_argument("--rendered", type=int, default=240, help="different frames, then again")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -361,8 +371,12 @@ def main() -> int:
                 "lane, escalating": asking,
             }
             figures = measure(sides, options.rounds, options.frames)
-    summary, stages = summarize(figures), stage_means(alone.metrics)
+    summary = summarize(figures)
+    stages = {"lane": stage_means(alone.metrics), "escalating": stage_means(asking.metrics)}
     print_table(summary, stages, alone.tracks)
+    wall_ms = statistics.fmean(figures["lane, escalating"]["wall_ms"])
+    share = encoder_share(asking.metrics, (options.rounds + 1) * options.frames, wall_ms)
+    print(f"escalating, the encoder's thread was at work {share:.0%} of the time")
     if options.json:
         document = {"summary": summary, "stages_ms": stages, "rounds": figures}
         options.json.write_text(json.dumps(document, indent=1))

@@ -172,6 +172,20 @@ def test_place_that_is_not_worth_its_price_is_counted_by_cause() -> None:
     assert len(bench.offered) == 1
 
 
+def test_many_gaps_are_priced_by_turns() -> None:
+    """Five tracks are lost at once: two places a frame, until all have been asked about."""
+    bench = AskingBench({"cooldown_s": 0.0})
+    lost = [(x, y, 0.95) for x, y in ((60, 60), (200, 60), (340, 60), (60, 200), (200, 200))]
+    stays = (340, 200, 0.95)
+    bench.frames(30, seen(*lost, stays))
+    asked = [0]
+    for _ in range(8):
+        bench.frame(seen(stays))
+        asked.append(len(bench.offered))
+    assert max(np.diff(asked)) == 2
+    assert [c.question.reason for c in bench.offered] == ["gap"] * len(lost)
+
+
 def test_changed_background_is_asked_about_once() -> None:
     """Where nothing is detected; until then it says that it learns."""
     bench = AskingBench()
