@@ -18,7 +18,9 @@ from foundation.clock import Clock, after_s, elapsed_s
 from foundation.gains import FRAMING_BYTES
 
 _POLL_S = 1.0
-"""How often an empty backlog is looked at again."""
+"""How often a backlog is looked at again that is empty or may not be sent."""
+_SOON_S = 0.05
+"""How soon at the earliest."""
 _IN_FLIGHT_S = 0.25
 """Of the whole byte rate, what may be on its way at once: a fresh crop waits no longer than this
 behind what is already written to a link of that rate."""
@@ -51,7 +53,7 @@ class Backlog:
                 self._spool.take()
             return None
         kept = self._ready[0]
-        size = len(kept.escalation.image) + FRAMING_BYTES
+        size = _size_of(kept)
         full = sum(self._in_flight.values()) + size > self._in_flight_max
         if self._in_flight and (full or kept.attempts >= SUSPECT_ATTEMPTS):
             return None
@@ -63,7 +65,14 @@ class Backlog:
 
     def wait_s(self, now_ns: int) -> float:
         """After how long it is worth asking again, if nothing else happens."""
-        return max(0.05, min(_POLL_S, elapsed_s(now_ns, self._next_at_ns)))
+        if not self._is_open(now_ns):
+            return _POLL_S
+        wait_s = elapsed_s(now_ns, self._next_at_ns)
+        if self._ready and self._bucket.burst:
+            needed = min(_size_of(self._ready[0]), self._bucket.burst)
+            lacking = needed - self._bucket.available(now_ns)
+            wait_s = max(wait_s, lacking / self._bucket.rate_per_s)
+        return max(_SOON_S, min(_POLL_S, wait_s))
 
     def note(self, backlog: Sequence[Kept]) -> None:
         """The spool has handed these out."""
@@ -87,3 +96,7 @@ class Backlog:
         # The operator's windows are in local time, as the machine is set.
         local = datetime.fromtimestamp(now_ns / NS_PER_S).astimezone()
         return is_open(self._windows, local.hour * 60 + local.minute)
+
+
+def _size_of(kept: Kept) -> int:
+    return len(kept.escalation.image) + FRAMING_BYTES
