@@ -28,7 +28,8 @@ import numpy as np
 from benchmarks.faults import frame_counts
 from benchmarks.rig.books import Books, read_entries
 from benchmarks.rig.mounts import SlowSync, SmallDisk, why_not
-from benchmarks.rig.services import calm_source, edge, edge_document, escalator, write_json
+from benchmarks.rig.report import end
+from benchmarks.rig.services import calm_source, edge, edge_document, escalator
 from edge_node.adapters.spool.entries import Entry
 from reference_line.demo_plan import free_ports
 
@@ -288,10 +289,7 @@ def main() -> int:
     for name, row in report["conditions"].items():
         print(f"{name:<16}{row}")
     print(f"{len(report['violations'])} violations")
-    for violation in report["violations"][:50]:
-        print(f"  {violation}")
-    write_json(arguments.json, report)
-    return int(bool(report["violations"]))
+    return end(report, arguments.json)
 
 
 if __name__ == "__main__":

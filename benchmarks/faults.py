@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.rig.link import Link, Mode
-from benchmarks.rig.services import Service, edge, escalator, write_json
+from benchmarks.rig.report import write_json
+from benchmarks.rig.services import Service, edge, escalator
 from reference_line.demo_plan import free_ports
 
 CONDITIONS = ("killed", "black-holed", "slow", "flapping")

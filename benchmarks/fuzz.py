@@ -32,7 +32,8 @@ from google.protobuf.message import DecodeError
 from benchmarks.escalator_throughput import METHOD, NO_QUOTA
 from benchmarks.rig.fuzz_stream import STALL_S, Account, Session
 from benchmarks.rig.mutations import Mutant, Mutator
-from benchmarks.rig.services import HOST, Service, escalator, write_json
+from benchmarks.rig.report import end
+from benchmarks.rig.services import HOST, Service, escalator
 from protos.escalation.v1 import escalation_pb2 as pb
 from reference_line.demo_plan import free_ports
 
@@ -312,10 +313,7 @@ def main() -> int:
     figures = run(arguments)
     for name, value in figures.items():
         print(f"{name:<26}{len(value) if name == 'violations' else value}")
-    for violation in figures["violations"][:50]:
-        print(f"  {violation}")
-    write_json(arguments.json, figures)
-    return int(bool(figures["violations"]))
+    return end(figures, arguments.json)
 
 
 if __name__ == "__main__":

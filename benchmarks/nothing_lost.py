@@ -21,7 +21,8 @@ from typing import Any
 
 from benchmarks.rig.books import Books, read_entries
 from benchmarks.rig.calls import CallRelay
-from benchmarks.rig.services import calm_source, edge, edge_document, escalator, write_json
+from benchmarks.rig.report import end
+from benchmarks.rig.services import calm_source, edge, edge_document, escalator
 from edge_node.adapters.spool.entries import Entry
 from reference_line.demo_plan import free_ports
 
@@ -175,10 +176,7 @@ def main() -> int:
         report = run(arguments.cycles, arguments.seed, arguments.work)
     for name, value in report.items():
         print(f"{name:<26}{len(value) if name == 'violations' else value}")
-    for violation in report["violations"][:50]:
-        print(f"  {violation}")
-    write_json(arguments.json, report)
-    return int(bool(report["violations"]))
+    return end(report, arguments.json)
 
 
 if __name__ == "__main__":

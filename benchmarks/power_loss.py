@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.rig.disk import Call, Disk, record
-from benchmarks.rig.services import write_json
+from benchmarks.rig.report import end
 from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.database import SpoolDatabase
 from edge_node.adapters.spool.entries import Ended
@@ -202,10 +202,7 @@ def main() -> int:
     report = run(arguments)
     for name, value in report.items():
         print(f"{name:<12}{len(value) if name == 'violations' else value}")
-    for violation in report["violations"][:50]:
-        print(f"  {violation}")
-    write_json(arguments.json, report)
-    return int(bool(report["violations"]))
+    return end(report, arguments.json)
 
 
 if __name__ == "__main__":

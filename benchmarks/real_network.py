@@ -28,12 +28,12 @@ import numpy as np
 from benchmarks.faults import frame_counts
 from benchmarks.rig.books import Books, read_entries
 from benchmarks.rig.network import SOUND, Fault, Host, Wire, why_not
+from benchmarks.rig.report import end
 from benchmarks.rig.services import (
     calm_source,
     edge,
     edge_document,
     escalator,
-    write_json,
 )
 from certificates.__main__ import main as hardcase_certs
 from edge_node.adapters.spool.entries import Entry
@@ -315,10 +315,7 @@ def main() -> int:
         report = run(arguments, arguments.work or Path(folder))
     print(f"\n{report['escalations']} escalations, {report['corrections']} corrections")
     print(f"{len(report['violations'])} violations")
-    for violation in report["violations"][:50]:
-        print(f"  {violation}")
-    write_json(arguments.json, report)
-    return int(bool(report["violations"]))
+    return end(report, arguments.json)
 
 
 if __name__ == "__main__":

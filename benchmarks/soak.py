@@ -22,7 +22,8 @@ import numpy as np
 import psutil
 
 from benchmarks.rig.link import Link, Mode
-from benchmarks.rig.services import Service, edge, escalator, write_json
+from benchmarks.rig.report import write_json
+from benchmarks.rig.services import Service, edge, escalator
 from reference_line.demo_plan import free_ports
 
 _STEP_S = 20.0

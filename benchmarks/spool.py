@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.power_loss import kept
-from benchmarks.rig.services import write_json
+from benchmarks.rig.report import write_json
 from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.database import SpoolDatabase
 from edge_node.adapters.spool.texts import escalation_to_bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -190,9 +189,3 @@ def calm_source(folder: Path, seconds: int) -> dict[str, Any]:
     for number in range(1, seconds):
         (folder / f"{number:04}.png").hardlink_to(first)
     return {"kind": "images", "uri": str(folder), "pace": "realtime", "frame_rate_hz": 1.0}
-
-
-def write_json(path: Path | None, document: Mapping[str, Any]) -> None:
-    """Writes the figures where they are wanted."""
-    if path is not None:
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
