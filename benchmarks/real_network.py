@@ -29,12 +29,7 @@ from benchmarks.faults import frame_counts
 from benchmarks.rig.books import Books, read_entries
 from benchmarks.rig.network import SOUND, Fault, Host, Wire, why_not
 from benchmarks.rig.report import end
-from benchmarks.rig.services import (
-    calm_source,
-    edge,
-    edge_document,
-    escalator,
-)
+from benchmarks.rig.services import calm_source, edge, edge_document, escalator
 from certificates.__main__ import main as hardcase_certs
 from edge_node.adapters.spool.entries import Entry
 from reference_line.demo_plan import free_ports

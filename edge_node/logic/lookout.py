@@ -31,6 +31,8 @@ from foundation.geometry import crop_region
 
 _CHANGE = ChangeRules(learn_frames=50, absorb_frames=900)
 _UNKNOWN = 0.5
+_PRICED_MAX = 2
+_GOLDEN = (5**0.5 - 1) / 2
 _EVERY_FRAMES = 4
 """The background and the novelty of every so many frames are looked at: both change slowly."""
 
@@ -52,6 +54,21 @@ class Sight:
     worth: float
     position: int
     box: Boxes
+
+
+def in_turn(sights: list[Sight], sequence: int) -> list[Sight]:
+    """Which sights of a frame are priced: what is worth most, and one of the others by turns.
+
+    What is refused comes again with every frame, and to price a crop takes a fifth of a
+    millisecond; when a scene changes there are many.
+    """
+    if len(sights) <= _PRICED_MAX:
+        return sights
+    sights = sorted(sights, key=lambda sight: -sight.worth)
+    # Some kinds come with every fourth frame only: multiples of the golden ratio reach all others
+    # whatever the step, where a plain remainder would meet the same one again and again.
+    turn = int(sequence * _GOLDEN % 1.0 * (len(sights) - 1))
+    return [sights[0], sights[1 + turn]]
 
 
 class Lookout:

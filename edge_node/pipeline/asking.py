@@ -13,7 +13,7 @@ import numpy as np
 from edge_node.config import EdgeSettings
 from edge_node.logic.audit_estimate import Draw
 from edge_node.logic.background import Abstention
-from edge_node.logic.lookout import Lookout, Sight
+from edge_node.logic.lookout import Lookout, Sight, in_turn
 from edge_node.logic.plan import Planner
 from edge_node.logic.policy import Decision, Policy
 from edge_node.logic.reconcile import Fusion, Reconciler
@@ -42,8 +42,6 @@ from foundation.frames import Pixels, Scores
 from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES
 
 _SHOW_S = 1.0
-_SIGHTS_MAX = 2
-"""Places of one frame where nothing was detected that are priced."""
 
 
 class Asking:
@@ -111,7 +109,7 @@ class Asking:
         for decision in self._policy.consider(rows, view, self._lookout.temper(rows["score"])):
             self._send(decision, *_cut(decision, view))
         self._count_suppressed()
-        for sight in _in_turn(sights, view.sequence):
+        for sight in in_turn(sights, view.sequence):
             self._ask_about(rows, view, sight)
         self._audit_place(rows, view)
         self._auditing.show(view.now_ns)
@@ -271,18 +269,6 @@ class Asking:
 
 def _asked(question: Question) -> list[Subject]:
     return [subject for subject in question.subjects if subject.asked]
-
-
-def _in_turn(sights: list[Sight], sequence: int) -> list[Sight]:
-    """The sight that is worth most, and of the others each in its turn.
-
-    What is refused comes again with every frame, and to price a crop takes a fifth of a
-    millisecond; when a scene changes there are dozens.
-    """
-    if len(sights) <= _SIGHTS_MAX:
-        return sights
-    sights = sorted(sights, key=lambda sight: -sight.worth)
-    return [sights[0], sights[1 + sequence % (len(sights) - 1)]]
 
 
 def _cut(decision: Decision, view: View) -> tuple[tuple[int, int], Pixels]:

@@ -184,3 +184,15 @@ def test_unknown_kind_of_source_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="images") as raised:
         make_source(SourceSettings(kind="telepathy"), SystemClock())
     assert "telepathy" in str(raised.value)
+
+
+def test_video_frame_that_is_too_large_is_lost_and_the_others_are_seen(tmp_path: Path) -> None:
+    """The decoder claims memory for what the header of a picture says."""
+    small, large = (
+        cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))[1].tobytes()
+        for height, width in ((48, 64), (8_200, 8_200))
+    )
+    (tmp_path / "v.mjpeg").write_bytes(small * 3 + large + small * 2)
+    captures, errors = play(VideoSource(settings(tmp_path / "v.mjpeg"), SystemClock()))
+    assert [capture.pixels.shape for capture in captures] == [(48, 64, 3)] * 5
+    assert len(errors) == 1

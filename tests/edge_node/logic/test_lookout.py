@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pytest
 
 from edge_node.config import CropSettings, MissedSettings
 from edge_node.logic.background import Abstention
-from edge_node.logic.lookout import Lookout, Sight
+from edge_node.logic.lookout import Lookout, Sight, in_turn
 from edge_node.logic.novelty import FEATURES, NoveltyModel
 from edge_node.logic.rows import Rows
 from edge_node.values import Reason
@@ -192,3 +193,14 @@ def test_novelty_can_be_turned_off() -> None:
     out = lookout(ordinary=far_from_ordinary(), novelty=False)
     assert [sight for number in range(100) for sight in look(out, ground(number))] == []
     assert out.temper(np.array([0.1], np.float32)).tolist() == np.array([0.1], np.float32).tolist()
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 8])
+def test_every_sight_has_its_turn(step: int) -> None:
+    """The best one always; each of the others, whatever the step between frames with sights."""
+    whole, box = Region(0, 0, WIDTH, HEIGHT), np.zeros(4, np.float32)
+    sights = [Sight(Reason.GAP, whole, worth, -1, box) for worth in (0.1, 0.5, 0.2, 0.4, 0.3)]
+    assert in_turn(sights[:2], 0) == sights[:2]
+    priced = [in_turn(sights, number * step) for number in range(24)]
+    assert all(best is sights[1] for best, _ in priced)
+    assert {other.worth for _, other in priced} == {0.1, 0.2, 0.3, 0.4}
