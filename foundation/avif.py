@@ -3,8 +3,9 @@
 An AVIF file says its size twice: in its container, where readers look, and in the AV1 stream, by
 which the decoder allocates; when the two differ, the picture is scaled to what the container says.
 A kilobyte can so pass for a small crop and cost a gigabyte. It can also hold a grid of pictures,
-planes beside the picture, or a film. None of that is a crop, so only the plainest form is let
-through: the one that encoders write for a still picture.
+planes beside the picture, notes that take longer to read than the picture, or a film. Readers look
+up every item that it names among all others, so that many of them take minutes. None of that is a
+crop, so only the plainest form is let through: the one that encoders write for a still picture.
 
 Formats: ISO/IEC 14496-12 (boxes), AV1 Image File Format 1.1, AV1 Bitstream Specification 5.3
 (OBUs) and 5.5 (sequence header).
@@ -13,10 +14,7 @@ Formats: ISO/IEC 14496-12 (boxes), AV1 Image File Format 1.1, AV1 Bitstream Spec
 from __future__ import annotations
 
 _TOP = (b"ftyp", b"meta", b"mdat")
-_META = {b"hdlr", b"pitm", b"iloc", b"iinf", b"iprp", b"iref"}
-_BESIDE = {b"Exif", b"mime"}
-"""Items that are no pictures and that nobody decodes."""
-_ITEMS_MAX = 4
+_META = {b"hdlr", b"pitm", b"iloc", b"iinf", b"iprp"}
 _OBUS_MAX = 32
 _SEQUENCE_HEADER, _TEMPORAL_DELIMITER, _FRAME_HEADER, _TILE_GROUP = 1, 2, 3, 4
 _METADATA, _FRAME = 5, 6
@@ -45,13 +43,16 @@ def still_size(data: bytes) -> tuple[int, int]:
     (_, _, _), (_, meta, meta_end), (_, payload, payload_end) = boxes
     inner = _boxes(data, meta + 4, meta_end)
     parts = {kind: (start, end) for kind, start, end in inner}
-    if len(parts) != len(inner) or not {b"iloc", b"iinf"} <= parts.keys() <= _META:
+    if len(parts) != len(inner) or not {b"iloc", b"iinf", b"iprp"} <= parts.keys() <= _META:
         raise ValueError("its description has other parts than a still picture's")
     picture = _picture_id(data, *parts[b"iinf"])
     start, end = _location(data, *parts[b"iloc"], picture)
     if not payload <= start < end <= payload_end:
         raise ValueError("its picture lies outside its data")
-    return _stream_size(data[start:end])
+    size = _stream_size(data[start:end])
+    if _container_size(data, *parts[b"iprp"]) != size:
+        raise ValueError("its two sizes differ")
+    return size
 
 
 def _number(data: bytes, at: int, size: int, end: int) -> int:
@@ -78,39 +79,38 @@ def _picture_id(data: bytes, start: int, end: int) -> int:
     if _number(data, start, 4, end) != 0:
         raise ValueError("its list of items has an unknown form")
     entries = _boxes(data, start + 6, end)
-    if not 1 <= len(entries) == _number(data, start + 4, 2, end) <= _ITEMS_MAX:
-        raise ValueError("its list of items is not as long as it says, or too long")
-    pictures = []
-    for kind, at, entry_end in entries:
-        if kind != b"infe" or _number(data, at, 1, entry_end) != 2:
-            raise ValueError("its list of items has an unknown form")
-        item, coding = _number(data, at + 4, 2, entry_end), data[at + 8 : at + 12]
-        if coding == b"av01":
-            pictures.append(item)
-        elif coding not in _BESIDE:
-            raise ValueError("it is composed of several pictures")
-    if len(pictures) != 1:
-        raise ValueError(f"it holds {len(pictures)} pictures, alpha planes included")
-    return pictures[0]
+    if len(entries) != 1 or _number(data, start + 4, 2, end) != 1:
+        raise ValueError(f"it holds {len(entries)} items, alpha planes and notes included")
+    ((kind, at, entry_end),) = entries
+    if kind != b"infe" or _number(data, at, 1, entry_end) != 2:
+        raise ValueError("its list of items has an unknown form")
+    if data[at + 8 : at + 12] != b"av01":
+        raise ValueError("it is composed of several pictures")
+    return _number(data, at + 4, 2, entry_end)
 
 
 def _location(data: bytes, start: int, end: int, item: int) -> tuple[int, int]:
     """Where in the file an item lies, in one piece."""
     if _number(data, start, 6, end) != 0x4400:  # version 0; offsets and lengths of four bytes
         raise ValueError("its table of places has an unknown form")
-    count = _number(data, start + 6, 2, end)
-    if start + 8 + 14 * count != end:
-        raise ValueError("its items lie in several pieces")
-    places = []
-    for at in range(start + 8, end, 14):
-        if _number(data, at + 2, 4, end) != 1:  # of this file, in one extent
-            raise ValueError("its items lie in several pieces")
-        if _number(data, at, 2, end) == item:
-            offset = _number(data, at + 6, 4, end)
-            places.append((offset, offset + _number(data, at + 10, 4, end)))
-    if len(places) != 1:
-        raise ValueError("it does not say where its picture lies")
-    return places[0]
+    # One item, and of that one extent in this file.
+    if start + 22 != end or _number(data, start + 6, 8, end) != 1 << 48 | item << 32 | 1:
+        raise ValueError("its table of places has more than its picture in one piece")
+    offset = _number(data, start + 14, 4, end)
+    return offset, offset + _number(data, start + 18, 4, end)
+
+
+def _container_size(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """The only size among the properties, which are those of one item."""
+    parts = _boxes(data, start, end)
+    if [kind for kind, _, _ in parts] != [b"ipco", b"ipma"]:
+        raise ValueError("its properties have an unknown form")
+    (_, properties, properties_end), (_, owners, owners_end) = parts
+    sizes = [one for one in _boxes(data, properties, properties_end) if one[0] == b"ispe"]
+    if len(sizes) != 1 or _number(data, owners + 4, 4, owners_end) != 1:
+        raise ValueError("its properties are those of several items")
+    ((_, at, size_end),) = sizes
+    return _number(data, at + 4, 4, size_end), _number(data, at + 8, 4, size_end)
 
 
 def _stream_size(stream: bytes) -> tuple[int, int]:

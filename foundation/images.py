@@ -1,8 +1,8 @@
 """Encoding and decoding of crops.
 
-Decoding is for bytes that came over a network: their form is checked first (foundation.avif, .jpeg,
-.png), then the header is read, by Pillow, so that an image of a hundred megapixels is refused
-before its pixels are allocated.
+Decoding is for bytes that came over a network. Their form is checked first (foundation.avif, .jpeg,
+.png, .webp), which tells their size as well, so that no decoder sees what costs more than its
+pixels, or a hundred megapixels.
 
 Both directions release the interpreter lock while they compress and decompress, and stay on the
 thread that called.
@@ -11,6 +11,7 @@ thread that called.
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import cv2
@@ -18,7 +19,7 @@ import numpy as np
 import PIL.AvifImagePlugin
 import PIL.Image
 
-from foundation import avif, jpeg, png
+from foundation import avif, jpeg, png, webp
 from foundation.errors import RejectedError, RejectReason
 from foundation.escalations import Encoding
 from foundation.frames import Pixels
@@ -32,17 +33,22 @@ AVIF_EFFORT = {
     "max_threads": 1,
 }
 
-_FORMATS = {
-    Encoding.JPEG: "JPEG",
-    Encoding.WEBP: "WEBP",
-    Encoding.PNG: "PNG",
-    Encoding.AVIF: "AVIF",
+_STILL_SIZES = {
+    Encoding.JPEG: jpeg.still_size,
+    Encoding.WEBP: webp.still_size,
+    Encoding.PNG: png.still_size,
+    Encoding.AVIF: avif.still_size,
 }
-_UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError)
-"""What Pillow raises on bytes that are no image of the format."""
+"""Before anything of others reads a file: how large it is, unless that is not all it costs."""
 
-_FORM_CHECKS = {Encoding.JPEG: jpeg.check_form, Encoding.PNG: png.check_form}
-"""Before anything of others reads a file: whether that costs more than its pixels."""
+_UNWRITABLE = (cv2.error, OSError, SyntaxError, ValueError, RuntimeError)
+"""What the encoders raise on pixels that they cannot compress."""
+
+_UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error),
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError),
+)
+"""What Pillow raises on bytes that are no image of the format: much of it parses in Python."""
 
 # Pillow would start a decoding thread per core for every crop. It takes no argument for it.
 PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -69,7 +75,7 @@ def encode_image(pixels: Pixels, encoding: Encoding, quality: int) -> bytes:
                 return _pillow("WEBP", pixels, quality=quality, **WEBP_EFFORT)
             case Encoding.AVIF:
                 return _pillow("AVIF", pixels, quality=quality, **AVIF_EFFORT)
-    except (cv2.error, *_UNREADABLE) as error:
+    except _UNWRITABLE as error:
         raise ValueError(f"cannot encode an image of shape {pixels.shape}: {error}") from error
 
 
@@ -88,7 +94,7 @@ def decode_image(data: bytes, encoding: Encoding, *, side_min_px: int, pixels_ma
     Raises:
         RejectedError: it is not an image of that encoding, or too small, or too large.
     """
-    width, height = _header_size(data, encoding)
+    width, height = _still_size(data, encoding)
     if width * height > pixels_max:
         raise RejectedError(
             f"The crop of {width}x{height} has more than {pixels_max} pixels",
@@ -124,28 +130,19 @@ def _pillow(name: str, pixels: Pixels, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _header_size(data: bytes, encoding: Encoding) -> tuple[int, int]:
+def _still_size(data: bytes, encoding: Encoding) -> tuple[int, int]:
     """Width and height of what decoding will allocate, read without decoding.
 
     Raises:
-        RejectedError: it is not an image of that encoding, or absurdly large, or made so that
-            decoding it costs more than its pixels.
+        RejectedError: it is not an image of that encoding, or made so that decoding it costs more
+            than its pixels.
     """
     try:
-        if check := _FORM_CHECKS.get(encoding):
-            check(data)
-        allocated = avif.still_size(data) if encoding is Encoding.AVIF else None
-        with PIL.Image.open(io.BytesIO(data), formats=[_FORMATS[encoding]]) as header:
-            size = header.size
-        if allocated not in {None, size}:
-            raise ValueError("its two sizes differ")
-    except (PIL.Image.DecompressionBombError, *_UNREADABLE) as error:
-        too_large = isinstance(error, PIL.Image.DecompressionBombError)
+        return _STILL_SIZES[encoding](data)
+    except ValueError as error:
         raise RejectedError(
-            f"The crop of {len(data)} bytes is {'too large' if too_large else f'no {encoding}'}",
-            reason=RejectReason.TOO_LARGE if too_large else RejectReason.NOT_AN_IMAGE,
+            f"The crop of {len(data)} bytes is no {encoding}", reason=RejectReason.NOT_AN_IMAGE
         ) from error
-    return size
 
 
 def _check_volume(data: bytes) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DATA, _END = b"IDAT", b"IEND"
 _FREE = {b"IHDR", b"PLTE", _DATA, _END, b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT"} | {
-    *(b"cICP", b"bKGD", b"hIST", b"pHYs", b"tIME", b"tEXt", b"eXIf", b"acTL", b"fcTL", b"fdAT")
+    *(b"cICP", b"bKGD", b"hIST", b"pHYs", b"tIME", b"tEXt", b"acTL", b"fcTL", b"fdAT")
 }
 """Chunks that are let through: what a picture is made of, what lies there uncompressed, and further
 pictures, which nobody unpacks."""
@@ -26,18 +26,20 @@ _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples per pixel, by color type."""
 
 
-def check_form(data: bytes) -> None:
-    """Refuses what is not a list of whole chunks that a still picture may have.
+def still_size(data: bytes) -> tuple[int, int]:
+    """The width and height in pixels of a list of whole chunks that a still picture may have.
 
     Raises:
-        ValueError: a chunk is cut off, of another kind, or one of very many.
+        ValueError: a chunk is cut off, of another kind, or one of very many; or its header is none.
     """
     if not data.startswith(_SIGNATURE):
         raise ValueError("it does not begin like a PNG file")
+    width, height, _ = _header(data)
     many = _CHUNKS_MAX + len(data) // _DATA_BYTES_MEAN_MIN
     for number, (kind, _, _) in enumerate(_chunks(data)):
         if kind not in _FREE or number > many or (number == 0) != (kind == b"IHDR"):
             raise ValueError("it has other chunks than a picture's")
+    return width, height
 
 
 def check_volume(data: bytes) -> None:
@@ -47,19 +49,15 @@ def check_volume(data: bytes) -> None:
     so the size that the file states must have been found acceptable.
 
     Args:
-        data: a file that `check_form` has let through.
+        data: a file that `still_size` has let through.
 
     Raises:
-        ValueError: it unpacks to more, or its header is none.
+        ValueError: it unpacks to more, or does not unpack.
     """
-    (_, start, end), *others = _chunks(data)
-    if end - start != 13 or data[start + 9] not in _SAMPLES:
-        raise ValueError("its header is none")
-    width, height = (int.from_bytes(data[start + at : start + at + 4], "big") for at in (0, 4))
-    bits = data[start + 8] * _SAMPLES[data[start + 9]]
+    width, height, bits = _header(data)
     room = 2 * height * (1 + (width * bits + 7) // 8)
     unpacking = zlib.decompressobj()
-    for kind, start, end in others:
+    for kind, start, end in _chunks(data):
         if kind != _DATA:
             continue
         try:
@@ -70,6 +68,17 @@ def check_volume(data: bytes) -> None:
             raise ValueError("it unpacks to more than its pixels")
         if unpacking.eof:
             return
+
+
+def _header(data: bytes) -> tuple[int, int, int]:
+    """Width and height in pixels, and bits per pixel."""
+    kind, start, end = next(_chunks(data), (b"", 0, 0))
+    if kind != b"IHDR" or end - start != 13 or data[start + 9] not in _SAMPLES:
+        raise ValueError("its header is none")
+    width, height = (int.from_bytes(data[start + at : start + at + 4], "big") for at in (0, 4))
+    if not width or not height:
+        raise ValueError("it has no pixels")
+    return width, height, data[start + 8] * _SAMPLES[data[start + 9]]
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -60,6 +60,7 @@ def header(bits: int = 8, color: int = 2) -> bytes:
         pytest.param(header() + chunk(b"IDAT", b"no zlib") + END, id="no compressed data"),
         pytest.param(header(color=5) + SOUND[33:], id="an unknown color type"),
         pytest.param(SOUND[:8] + SOUND[33:], id="no header"),
+        pytest.param(SOUND[:33] + chunk(b"eXIf", b"MM\0*") + SOUND[33:], id="Exif"),
         pytest.param(SOUND[:8], id="nothing"),
     ],
 )
@@ -97,6 +98,6 @@ def test_interlaced_files_have_room() -> None:
                 size += rows * (1 + (columns * bits * samples + 7) // 8)
             content = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 1)
             data = SOUND[:8] + chunk(b"IHDR", content) + chunk(b"IDAT", zlib.compress(bytes(size)))
-            png.check_form(data + END)
+            assert png.still_size(data + END) == (width, height)
             png.check_volume(data + END)
             assert decode(data + END).shape == (height, width, 3)

@@ -15,6 +15,7 @@ from edge_node.config import SourceSettings
 from edge_node.ports import Capture
 from foundation.clock import Clock
 from foundation.errors import ConfigError, TransientError
+from foundation.frames import Pixels
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _DEFAULT_RATE_HZ = 10.0
@@ -63,14 +64,14 @@ class ImageFolderSource:
         """Reads the next image and waits until it is due.
 
         Raises:
-            TransientError: The file is no image.
+            TransientError: The file is no image, or larger than OpenCV takes.
         """
         if self._position >= len(self._paths):
             return None
         path = self._paths[self._position]
         moment_s = self._position / self.frame_rate_hz
         self._position += 1
-        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        pixels = _load(path)
         captured_at_ns = self._clock.now_ns()
         if self.live:
             due_ns = self._pacer.wait(moment_s, stop)
@@ -79,4 +80,13 @@ class ImageFolderSource:
             captured_at_ns = due_ns
         if pixels is None:
             raise TransientError(f"{path} does not decode as an image")
-        return Capture(np.asarray(pixels, np.uint8), captured_at_ns)
+        return Capture(pixels, captured_at_ns)
+
+
+def _load(path: Path) -> Pixels | None:
+    """Pixels of a file; None where OpenCV refuses: of some files by an exception."""
+    try:
+        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if pixels is None else np.asarray(pixels, np.uint8)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import threading
+import zlib
 from pathlib import Path
 
 import cv2
@@ -149,6 +151,18 @@ def test_folder_of_images_is_played_by_name(tmp_path: Path) -> None:
     assert [round(float(capture.pixels.mean())) for capture in captures] == [10, 20, 40]
     assert len(errors) == 1
     assert "c.png" in str(errors[0])
+
+
+def test_image_larger_than_opencv_takes_is_a_lost_frame(tmp_path: Path) -> None:
+    """A header of 60,000 x 60,000 pixels, which OpenCV refuses by an exception of its own."""
+    sound = cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+    header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + sound[24:29]
+    vast = sound[:12] + header + struct.pack(">I", zlib.crc32(header)) + sound[33:]
+    for name, data in (("a.png", sound), ("b.png", vast), ("c.png", sound)):
+        (tmp_path / name).write_bytes(data)
+    captures, errors = play(ImageFolderSource(settings(tmp_path), SystemClock()))
+    assert len(captures) == 2
+    assert ["b.png" in str(error) for error in errors] == [True]
 
 
 @pytest.mark.parametrize("make", [False, True], ids=["absent", "empty"])
