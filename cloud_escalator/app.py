@@ -111,7 +111,7 @@ async def open_escalator(
             readiness.set("accepting", True)
             yield RunningEscalator(server.port, telemetry.port)
             readiness.set("accepting", False)
-            await server.refuse_health()
+            server.refuse_health()
             await pipeline.drain(settings.drain_s)
             reviewing.cancel()
         moving.cancel()

@@ -57,7 +57,7 @@ def names_of(certificate: x509.Certificate) -> tuple[DeviceName, ...]:
     """The names that a certificate carries; what is none is passed over.
 
     Raises:
-        ValueError: the certificate's extensions cannot be read.
+        ValueError, or another of `certificates.UNREADABLE`: its extensions cannot be read.
     """
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)

@@ -19,6 +19,7 @@ from tests.cloud_escalator.client import (
     connect,
     escalation,
     message,
+    outcomes,
     scrape,
     scrape_until,
     square_crop,
@@ -79,12 +80,14 @@ async def test_bytes_beyond_the_quota_are_shed(configure: Configure) -> None:
 
 
 async def test_streams_of_one_device_are_bounded(configure: Configure) -> None:
-    """A second stream of a device is ended at its first request, and may come when one has gone."""
+    """A second stream of a device ends with its first request, and may come when one has gone."""
     async with serving(configure(limits={"device_streams_max": 1})) as (running, client):
         first = client.open_stream()
         await first.ask(escalation("a"))
         second = client.open_stream()
-        await second.send(escalation("b"))
+        refused = await second.ask(escalation("b"))
+        assert refused.escalation_id == "b"
+        assert isinstance(refused.outcome, Shed)
         assert await second.status() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert isinstance((await first.ask(escalation("c"))).outcome, Answer)
         await assert_served(client)
@@ -92,6 +95,8 @@ async def test_streams_of_one_device_are_bounded(configure: Configure) -> None:
         assert isinstance((await client.open_stream().ask(escalation("d"))).outcome, Answer)
         metrics = await scrape(running.telemetry_port)
         assert metrics[ended("over_quota")] == 1
+        assert metrics['escalator_sheds_total{reason="quota"}'] == 1
+        assert outcomes(metrics) == {"answered": 4, "shed": 1}
 
 
 async def test_idle_stream_is_ended(configure: Configure) -> None:

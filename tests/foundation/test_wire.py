@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import tracemalloc
 from collections.abc import Callable
 
 import grpc
@@ -42,6 +43,7 @@ from foundation.wire import (
     error_from_rpc,
     escalation_from_proto,
     escalation_to_proto,
+    id_in_front,
     verdict_from_proto,
     verdict_to_proto,
 )
@@ -132,6 +134,7 @@ def test_an_escalation_comes_back(escalation: Escalation, sent_at_ns: int) -> No
     """Through bytes, with all its fields and the seconds that are left."""
     data = escalation_to_proto(escalation, sent_at_ns=sent_at_ns).SerializeToString()
     found, remaining_s = escalation_from_proto(pb.Escalation.FromString(data))
+    assert id_in_front(data) == escalation.id
     for name in Escalation.__slots__:
         if name != "proposals":
             assert getattr(found, name) == getattr(escalation, name), name
@@ -202,6 +205,34 @@ def test_any_message_is_read_or_rejected(changes: list[tuple[int, int]]) -> None
         found, remaining_s = escalation_from_proto(pb.Escalation.FromString(bytes(data)))
         assert found.region.lies_inside(found.frame_width, found.frame_height)
         assert math.isfinite(remaining_s)
+
+
+def test_boxes_are_counted_before_they_are_looked_at() -> None:
+    """Two hundred thousand that are nothing fit 400 kB; as objects they would be 20 MB."""
+    message = pb.Escalation.FromString(sound().SerializeToString() + b"\x6a\x00" * 200_000)
+    tracemalloc.start()
+    with pytest.raises(RejectedError, match="more than"):
+        escalation_from_proto(message)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most_bytes < 1 << 20
+
+
+@pytest.mark.parametrize("text", ["a", "x" * 64, "\N{GRINNING FACE}" * 64])
+def test_id_is_read_from_a_message_in_pieces(text: str) -> None:
+    """Whatever follows it; an id that is cut is none."""
+    data = pb.Escalation(id=text).SerializeToString()
+    assert id_in_front(data + b"\xff" * 1000) == text
+    assert id_in_front(data[:-1]) == ""
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x0a", b"\x0a\x00", b"\x12\x01a\x0a\x01b", b"\x0a\x02\xff\xff"]
+)
+def test_what_does_not_begin_with_an_id_has_none(data: bytes) -> None:
+    """Nothing else is looked for in it; an id that is too long is none."""
+    assert id_in_front(data) == ""
+    assert id_in_front(pb.Escalation(id="x" * 65).SerializeToString()) == ""
 
 
 @pytest.mark.parametrize("track_id", [-1, 2**64])

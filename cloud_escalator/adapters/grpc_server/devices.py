@@ -38,10 +38,12 @@ class Devices:
         )
         self._quotas = DeviceQuotas(quota, limits.devices_remembered_max)
 
-    def name(self, peer: Peer, message: escalation_pb2.Escalation) -> str:
-        """The device that sent a message, which need not be well-formed."""
-        if peer.names is not None:
-            return " ".join(name.uri for name in peer.names)
+    def name_of(self, peer: Peer) -> str:
+        """The device that a client has proved to be; empty without TLS."""
+        return " ".join(name.uri for name in peer.names or ())
+
+    def name_stated(self, message: escalation_pb2.Escalation) -> str:
+        """The device that a message says it is of; the message need not be well-formed."""
         return f"{message.site[:_NAME_LENGTH_MAX]}/{message.camera[:_NAME_LENGTH_MAX]}"
 
     def take_message(self, device: str, size_bytes: int) -> float:
@@ -49,7 +51,7 @@ class Devices:
         return self._quotas.take(device, size_bytes, self._clock.now_ns())
 
     def take_stream(self, device: str, stream: EscalationStream) -> bool:
-        """Counts a stream for the device that was first heard on it; False beyond its quota."""
+        """Counts a stream for the first device it is known to be of; False beyond its quota."""
         if stream.device:
             return True
         if self._streams[device] >= self._streams_max:

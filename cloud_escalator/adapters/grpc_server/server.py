@@ -15,10 +15,11 @@ from weakref import WeakSet
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from cloud_escalator.adapters.grpc_server.devices import Devices
+from cloud_escalator.adapters.grpc_server.health import Health
 from cloud_escalator.adapters.grpc_server.stream import EscalationStream
 from cloud_escalator.adapters.grpc_server.trust import Peer, Trust
 from cloud_escalator.config import EscalatorSettings
@@ -28,7 +29,7 @@ from cloud_escalator.ports import Door
 from foundation.clock import Clock
 from foundation.errors import ConfigError, RejectedError, RejectReason
 from foundation.escalations import Capabilities, Escalation
-from foundation.wire import capabilities_to_proto, escalation_from_proto
+from foundation.wire import capabilities_to_proto, escalation_from_proto, id_in_front
 from protos.escalation.v1 import escalation_pb2
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ _CONTROL_CALLS_MAX = 16
 
 _ECHO_LENGTH_MAX = 256
 """Longest id that an answer repeats; ids that are accepted are shorter."""
+
+_OTHER_STREAM_S = 1.0
+"""When a device with too many streams may ask again: by then one of them may have ended."""
 
 _HANDSHAKE_S = 10.0
 """For the handshake of a connection: one that says nothing is closed after that, as is one that
@@ -94,7 +98,7 @@ class GrpcServer:
         self._metrics = metrics
         self._streams: dict[EscalationStream, Peer] = {}
         self._pretenders: WeakSet[EscalationStream] = WeakSet()
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # not in the stubs
+        self._health = Health(("", SERVICE, health.SERVICE_NAME), settings.limits)
         self._server: grpc.aio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -108,9 +112,8 @@ class GrpcServer:
             "Escalate": grpc.stream_stream_rpc_method_handler(self._escalate),
             "GetCapabilities": grpc.unary_unary_rpc_method_handler(self._get_capabilities),
         }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        escalations = grpc.method_handlers_generic_handler(SERVICE, handlers)
+        server.add_generic_rpc_handlers((escalations, self._health.calls()))
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
@@ -139,9 +142,9 @@ class GrpcServer:
                 stream.finish(StreamEnd.DRAINED)
             await self._server.stop(_CLOSING_GRACE_S)
 
-    async def refuse_health(self) -> None:
-        """Reports NOT_SERVING from now on, so that clients are sent elsewhere."""
-        await self._health.enter_graceful_shutdown()
+    def refuse_health(self) -> None:
+        """Reports NOT_SERVING from now on, so that clients are sent elsewhere; waits for none."""
+        self._health.refuse()
 
     async def review_trust(self) -> None:
         """Takes changed files, and ends the streams of clients no longer believed, for ever."""
@@ -207,39 +210,46 @@ class GrpcServer:
         self._streams[stream] = peer
         self._metrics.streams.inc()
         try:
-            await stream.serve(context)
+            device = self._devices.name_of(peer)
+            # A stream on which nothing is said counts, too.
+            if device and not self._devices.take_stream(device, stream):
+                stream.finish(StreamEnd.OVER_QUOTA)
+            else:
+                await stream.serve(context)
         finally:
             del self._streams[stream]
             self._devices.release_stream(stream)
             self._metrics.streams.dec()
             self._metrics.streams_ended[stream.end].inc()
-        if stream.end is StreamEnd.UNTRUSTED:
-            await context.abort(
-                grpc.StatusCode.UNAUTHENTICATED, "The certificate is no longer accepted"
-            )
-        if stream.end is StreamEnd.SLOW:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"No verdict was taken for {self._limits.stream_write_timeout_s} s",
-            )
-        if stream.end is StreamEnd.OVER_QUOTA:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"This device has {self._limits.device_streams_max} streams open already",
-            )
-        if stream.end is StreamEnd.IDLE:
-            # The code of a stream whose time is over, which a client opens again without alarm.
-            await context.abort(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"Nothing was asked for {self._limits.stream_idle_s} s",
-            )
-        if stream.end is StreamEnd.MALFORMED:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "A message on this stream is not an Escalation"
-            )
+        await self._explain(stream.end, context)
+
+    async def _explain(self, end: StreamEnd, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Ends a call with a status that says how its stream ended, unless it ended well."""
+        limits, code = self._limits, grpc.StatusCode
+        match end:
+            case StreamEnd.UNTRUSTED:
+                await context.abort(code.UNAUTHENTICATED, "The certificate is no longer accepted")
+            case StreamEnd.SLOW:
+                text = f"No verdict was taken for {limits.stream_write_timeout_s} s"
+                await context.abort(code.RESOURCE_EXHAUSTED, text)
+            case StreamEnd.OVER_QUOTA:
+                text = f"This device has {limits.device_streams_max} streams open already"
+                await context.abort(code.RESOURCE_EXHAUSTED, text)
+            case StreamEnd.IDLE:
+                # The code of a stream whose time is over: a client opens it again without alarm.
+                text = f"Nothing was asked for {limits.stream_idle_s} s"
+                await context.abort(code.DEADLINE_EXCEEDED, text)
+            case StreamEnd.MALFORMED:
+                text = "A message on this stream is not an Escalation"
+                await context.abort(code.INVALID_ARGUMENT, text)
 
     def _receive(self, message: bytes, stream: EscalationStream) -> None:
-        """Parses one request and passes it on."""
+        """Charges and parses one request, and passes it on."""
+        peer = self._streams[stream]
+        device = self._devices.name_of(peer)
+        # Parsing a message of megabytes takes the loop from all others, so who is known pays first.
+        if device and self._comes_too_soon(device, message, id_in_front(message), stream):
+            return
         try:
             proto = escalation_pb2.Escalation.FromString(message)
         except DecodeError:
@@ -249,14 +259,14 @@ class GrpcServer:
             return
         # An id of megabytes is not sent back: it names no request.
         known_id = proto.id if len(proto.id) <= _ECHO_LENGTH_MAX else ""
-        peer = self._streams[stream]
-        device = self._devices.name(peer, proto)
-        if not self._devices.take_stream(device, stream):
-            stream.finish(StreamEnd.OVER_QUOTA)
-            return
-        if too_soon_s := self._devices.take_message(device, len(message)):
-            self._door.shed(known_id, Refused(ShedReason.QUOTA, too_soon_s), stream)
-            return
+        if not device:
+            device = self._devices.name_stated(proto)
+            if not self._devices.take_stream(device, stream):
+                self._door.shed(known_id, Refused(ShedReason.QUOTA, _OTHER_STREAM_S), stream)
+                stream.finish(StreamEnd.OVER_QUOTA)
+                return
+            if self._comes_too_soon(device, message, known_id, stream):
+                return
         try:
             escalation, remaining_s = escalation_from_proto(proto)
         except RejectedError as error:
@@ -268,6 +278,15 @@ class GrpcServer:
         self._metrics.image_bytes.inc(len(escalation.image))
         delay_s = stream.transit.observe(proto.sent_at_ns, self._clock.now_ns())
         self._door.submit(escalation, device, remaining_s - delay_s, stream)
+
+    def _comes_too_soon(
+        self, device: str, message: bytes, known_id: str, stream: EscalationStream
+    ) -> bool:
+        """Charges a message to its device; sheds it and returns True beyond the quota."""
+        too_soon_s = self._devices.take_message(device, len(message))
+        if too_soon_s:
+            self._door.shed(known_id, Refused(ShedReason.QUOTA, too_soon_s), stream)
+        return bool(too_soon_s)
 
     def _refuse_name(self, escalation: Escalation, stream: EscalationStream, peer: Peer) -> None:
         """Rejects what a client says in another's name; said once for each stream."""

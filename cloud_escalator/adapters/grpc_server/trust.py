@@ -24,7 +24,7 @@ from cryptography import x509
 from cloud_escalator.adapters.grpc_server.revocation import RevocationList
 from cloud_escalator.config import EscalatorSettings
 from cloud_escalator.metrics import EscalatorMetrics, IdentityRefusal
-from foundation.certificates import CertificateFiles, Credentials, describe
+from foundation.certificates import UNREADABLE, CertificateFiles, Credentials, describe
 from foundation.clock import NS_PER_S, Clock
 from foundation.identity import DeviceName, names_of
 
@@ -111,7 +111,7 @@ class Trust:
         try:
             certificate = x509.load_pem_x509_certificate(pem)
             return Peer(certificate, names_of(certificate))
-        except ValueError:
+        except UNREADABLE:
             return Peer(None, ())  # gRPC is not as strict about what it can read
 
     def refusal(self, peer: Peer) -> str:
