@@ -101,6 +101,10 @@ class Ledger:
         self._empty.clear()
         ticket.sink.attach()
 
+    def is_pending(self, escalation: Escalation) -> bool:
+        """Whether the same request was sent before and is under way."""
+        return (escalation.site, escalation.camera, escalation.id) in self._open
+
     def answer_again(self, escalation: Escalation, now_ns: int, sink: VerdictSink) -> bool:
         """Serves a request that was sent before; returns False when it was not.
 

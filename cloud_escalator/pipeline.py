@@ -1,9 +1,9 @@
 """Connects the streams, the queue, the decoding pool and the model.
 
     submit ─► sent before? ─► admit ─► waiting ─► decoding ─► ready ─► running ─► verdict
-                  │             │         │          │          │          │
-              duplicate    shed, expired  shed     rejected   expired    failed
-                                         expired                         expired
+      │           │             │         │          │          │          │
+   expired    duplicate        shed      shed     rejected   expired    failed
+                                        expired                         expired
 
 Invariants: what waits is bounded, and served in turns of the devices; what has been given to the
 decoder keeps its place. What can no longer be answered in time is shed while there is time to ask
@@ -23,7 +23,6 @@ from cloud_escalator.config import EscalatorSettings
 from cloud_escalator.ledger import Ledger, Ticket
 from cloud_escalator.logic.admit import (
     Admitted,
-    AlreadyExpired,
     Load,
     Refused,
     ShedReason,
@@ -33,7 +32,7 @@ from cloud_escalator.logic.admit import (
     retry_after_s,
 )
 from cloud_escalator.logic.batch import BatchPolicy, Waiting, plan_batch
-from cloud_escalator.logic.cost import BatchCost
+from cloud_escalator.logic.cost import BatchCost, DecodingCost
 from cloud_escalator.logic.crops import Reporter, check_crop
 from cloud_escalator.logic.fair import Claim, FairQueue
 from cloud_escalator.metrics import EscalatorMetrics, ExpiryStage
@@ -87,6 +86,7 @@ class EscalationPipeline:
         self._wake = workers.wake
         self._ledger = ledger
         self._cost = cost
+        self._decoding_cost = DecodingCost(settings.decode.threads)
         self._reporter = reporter
         self._clock = clock
         self._metrics = metrics
@@ -116,6 +116,10 @@ class EscalationPipeline:
             sink: where its verdict goes.
         """
         now_ns = self._clock.now_ns()
+        # One under way ends by its own expiry, on the stream that asked last.
+        if remaining_s <= 0 and not self._ledger.is_pending(escalation):
+            self._ledger.expire(escalation.id, sink)
+            return
         if self._ledger.answer_again(escalation, now_ns, sink):
             return
         try:
@@ -130,8 +134,6 @@ class EscalationPipeline:
         claim = Claim(device, escalation.value, waiting.deadline_ns, len(escalation.image), ticket)
         load = self._load(self._waiting.place_of(claim), now_ns)
         match admit(load, usable_s, DRAIN_RETRY_AFTER_S, self._cost):
-            case AlreadyExpired():
-                self._ledger.expire(escalation.id, sink)
             case Refused() as refused:
                 self._ledger.shed(escalation.id, refused, sink)
             case Admitted() if self._exceeds_backlog(claim, load, now_ns):
@@ -215,14 +217,26 @@ class EscalationPipeline:
         if self._running:
             until_ns = after_s(self._running_since_ns, self._cost.predict(len(self._running)))
             left_s = max(elapsed_s(now_ns, until_ns), 0.0)
-        return Load(self._committed() + place, len(self._running), left_s, self._draining)
+        return Load(
+            ahead=self._committed() + place,
+            running=len(self._running),
+            running_left_s=left_s,
+            decoding_s=self._predict_decoding_s(place),
+            draining=self._draining,
+        )
+
+    def _predict_decoding_s(self, place: int) -> float:
+        return self._decoding_cost.predict_wait_s(len(self._decoding) + place)
 
     def _shed_late(self, now_ns: int) -> None:
         """Gives up what can no longer be answered in time, early enough to ask again."""
         now = self._load(0, now_ns)
 
         def load_at(place: int) -> Load:
-            return Load(now.ahead + place, now.running, now.running_left_s, now.draining)
+            decoding_s = self._predict_decoding_s(place)
+            return Load(
+                now.ahead + place, now.running, now.running_left_s, decoding_s, now.draining
+            )
 
         def is_late(claim: Claim[Ticket], place: int) -> bool:
             load = load_at(place)
@@ -260,6 +274,7 @@ class EscalationPipeline:
         for crop in self._decoder.take():
             ticket = self._decoding.pop(crop.ticket)
             self._metrics.decode_seconds.observe(crop.seconds)
+            self._decoding_cost.observe(crop.seconds)
             if not self._ledger.is_open(ticket):  # shed at the end of the drain
                 continue
             try:
@@ -290,7 +305,7 @@ class EscalationPipeline:
             else:
                 # With the way to the thread and back, which a busy event loop makes longer.
                 took_s = max(result.seconds, elapsed_s(self._running_since_ns, now_ns))
-                self._cost.observe(len(crops), took_s)
+                self._cost.observe(len(crops), took_s, now_ns)
         return finished
 
     def _advance(self) -> float | None:

@@ -1,7 +1,7 @@
-"""Decides at the door whether a request is taken, shed or already expired.
+"""Decides at the door whether a request that has time left is taken or shed.
 
-Invariants: an expired request is never taken; a request is shed while the service drains, or when
-the work that would be done before it is predicted to outlast its expiry; an idle escalator always
+Invariants: a request is shed while the service drains, or when the work that would be done before
+it, of the decoder or of the model, is predicted to outlast its expiry; an idle escalator always
 tries, because it has nothing better to do and because a cost estimate that has become too
 pessimistic would otherwise never be measured again. Whether there is room is the queue's to say.
 """
@@ -44,12 +44,14 @@ class Load:
         ahead: requests that are served before it, those of the running batch not counted.
         running: crops in the running batch, 0 when the model is idle.
         running_left_s: predicted seconds until the running batch ends, not negative.
+        decoding_s: predicted seconds until the decoder can begin with it, not negative.
         draining: whether the service has been told to stop.
     """
 
     ahead: int
     running: int
     running_left_s: float
+    decoding_s: float
     draining: bool
 
 
@@ -66,28 +68,31 @@ class Refused:
     retry_after_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class AlreadyExpired:
-    """The request's time ran out before it arrived."""
-
-
-Admission = Admitted | Refused | AlreadyExpired
+Admission = Admitted | Refused
 
 
 def predict_wait_s(load: Load, cost: BatchCost) -> float:
-    """Predicts for how many seconds the work ahead of a request keeps the model busy.
+    """Predicts for how many seconds the work ahead of a request keeps it waiting.
 
-    It waits for the running batch and for every full batch ahead of it; what is left over shares
-    its own batch.
+    It waits for the decoder, and meanwhile for the model: for the running batch and for every full
+    batch ahead of it; what is left over shares its own batch.
     """
-    full_batches = load.ahead // cost.size_max
-    return load.running_left_s + full_batches * cost.predict(cost.size_max)
+    return max(_predict_model_wait_s(load, cost), load.decoding_s)
 
 
 def predict_finish_s(load: Load, cost: BatchCost) -> float:
-    """Predicts in how many seconds a request would be answered."""
+    """Predicts in how many seconds a request would be answered.
+
+    Where the model waits for the decoder, it runs what there is, which may be one crop.
+    """
     own_batch = load.ahead % cost.size_max + 1
-    return predict_wait_s(load, cost) + cost.predict(own_batch)
+    with_company_s = _predict_model_wait_s(load, cost) + cost.predict(own_batch)
+    return max(with_company_s, load.decoding_s + cost.predict(1))
+
+
+def _predict_model_wait_s(load: Load, cost: BatchCost) -> float:
+    full_batches = load.ahead // cost.size_max
+    return load.running_left_s + full_batches * cost.predict(cost.size_max)
 
 
 def exceeds_backlog(backlog_s: float, load: Load, cost: BatchCost) -> bool:
@@ -119,12 +124,10 @@ def admit(load: Load, remaining_s: float, drain_retry_after_s: float, cost: Batc
 
     Args:
         load: what would be done before it.
-        remaining_s: time until the request expires, counted from its receipt.
+        remaining_s: time until the request expires, counted from its receipt; positive.
         drain_retry_after_s: what a client is told while the service drains.
         cost: predicted batch costs.
     """
-    if remaining_s <= 0:
-        return AlreadyExpired()
     if load.draining:
         return Refused(ShedReason.DRAINING, drain_retry_after_s)
     if load.ahead == 0 and load.running == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,20 +33,30 @@ AHEAD = BATCH_MAX + 1
 
 
 class StepDecoder:
-    """Decompresses at once, or holds crops back until it is told to go on."""
+    """Decompresses at once, or while `holding` when it is told to; says it took `seconds`."""
 
     def __init__(self, wake: asyncio.Event) -> None:
         self.submitted: list[int] = []
+        self.seconds = 0.001
+        self.holding = False
         self._wake = wake
+        self._held: list[DecodedCrop] = []
         self._done: list[DecodedCrop] = []
 
     def submit(self, ticket: int, image: bytes, encoding: Encoding) -> None:  # noqa: ARG002 - port
-        """Finishes the crop: black pixels, or a rejection for the bytes b"bad"."""
+        """Takes the crop: black pixels, or a rejection for the bytes b"bad"."""
         self.submitted.append(ticket)
         outcome: Pixels | RejectedError = np.zeros((64, 64, 3), np.uint8)
         if image == b"bad":
             outcome = RejectedError("no image", reason=RejectReason.NOT_AN_IMAGE)
-        self._done.append(DecodedCrop(ticket, outcome, 0.001))
+        self._held.append(DecodedCrop(ticket, outcome, self.seconds))
+        if not self.holding:
+            self.release()
+
+    def release(self) -> None:
+        """Finishes all that was held back."""
+        self._done.extend(self._held)
+        self._held.clear()
         self._wake.set()
 
     def take(self) -> list[DecodedCrop]:
@@ -155,8 +165,10 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: EscalatorSettings) -> AsyncIterator[Bench]:
-    """A pipeline at work on settings."""
+async def running(
+    settings: EscalatorSettings, batch_s: Callable[[int], float] = lambda _: BATCH_S
+) -> AsyncIterator[Bench]:
+    """A pipeline at work on settings, with a model that took `batch_s` of each size to warm up."""
     bundle = make_bundle()
     registry = prometheus_client.CollectorRegistry()
     metrics = EscalatorMetrics(registry, bundle.info, bundle.digest)
@@ -164,7 +176,7 @@ async def running(settings: EscalatorSettings) -> AsyncIterator[Bench]:
     decoder, model, clock = StepDecoder(wake), StepModel(wake), ManualClock()
     cost = BatchCost(BATCH_MAX)
     for size in range(1, BATCH_MAX + 1):
-        cost.observe(size, BATCH_S)
+        cost.observe(size, batch_s(size))
     ledger = Ledger(bundle.digest, VerdictMemory(100, 60 * 10**9), metrics)
     reporter = Reporter(bundle.labels, bundle.calibration, bundle.thresholds)
     workers = Workers(decoder, model, wake)

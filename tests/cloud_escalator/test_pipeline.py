@@ -133,6 +133,41 @@ async def test_duplicate_of_an_answered_request_gets_the_same_verdict(
         assert bench.outcomes() == {"answered": 1, "rejected": 1, "duplicate": 2}
 
 
+async def test_expired_duplicate_gets_no_answer(configure: Configure) -> None:
+    """An answer that is remembered is of no use any more to who asks for it after the expiry."""
+    async with running(configure()) as bench:
+        await bench.submit("a")
+        await bench.finish()
+        for remaining_s in (0.0, -1.0):
+            await bench.submit("a", remaining_s=remaining_s)
+        assert bench.sink.kinds() == ["Answer", "Expired", "Expired"]
+        assert bench.outcomes() == {"answered": 1, "expired": 2}
+        assert bench.count("escalator_expirations_total", stage="admission") == 2
+
+
+async def test_expired_duplicate_of_a_pending_request_moves_its_verdict(
+    configure: Configure,
+) -> None:
+    """What is under way ends once, on the stream that asked last, however late that one asked."""
+    async with running(configure()) as bench:
+        await bench.submit("a")
+        newest = Sink()
+        bench.pipeline.submit(escalation("a"), "device", -1.0, newest)
+        await bench.finish()
+        assert (bench.sink.kinds(), newest.kinds()) == ([], ["Answer"])
+        assert bench.outcomes() == {"answered": 1, "duplicate": 1}
+
+
+async def test_expired_request_is_never_taken(configure: Configure) -> None:
+    """A request without time left is expired even when the escalator is idle or draining."""
+    async with running(configure()) as bench:
+        await bench.submit("idle", remaining_s=0.0)
+        await bench.pipeline.drain(0.0)
+        await bench.submit("draining", remaining_s=-1.0)
+        assert bench.sink.kinds() == ["Expired", "Expired"]
+        assert bench.decoder.submitted == []
+
+
 async def test_same_id_of_another_camera_is_another_request(configure: Configure) -> None:
     """What makes a request the same is site, camera and id together."""
     async with running(configure()) as bench:
