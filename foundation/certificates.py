@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,8 +32,19 @@ log = logging.getLogger(__name__)
 
 _FILE_BYTES_MAX = 1 << 20
 _RSA_BITS_MIN = 2048
+_USABLE_KEYS = f"Use the elliptic curve P-256 or P-384, or RSA of {_RSA_BITS_MIN} bits or more"
+_CERTIFICATES = ("ca", "certificate")
+"""The files that hold certificates, which alone have a lifetime."""
 
-_Signature = tuple[tuple[int, int, int] | None, ...]
+UNREADABLE: tuple[type[Exception], ...] = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises about certificates and lists that it cannot read; some of it only when
+the part in question is asked for."""
 
 
 class TlsSettings(Settings):
@@ -73,7 +84,8 @@ class CertificateMetrics:
     """The metrics of a service's identity, with its prefix.
 
     Attributes:
-        expiry: by file, the instant from which something in it is no longer valid.
+        expiry: by file, until when it is of use; of a list of revoked ones, when the next is due.
+        lifetime: by file, how long the certificate that `expiry` speaks of is valid in all.
         reload_errors: changed files that were not taken.
         plain_text: 1 where the connection is neither encrypted nor authenticated, off loopback.
     """
@@ -81,12 +93,21 @@ class CertificateMetrics:
     def __init__(self, registry: CollectorRegistry, prefix: str, *files: str) -> None:
         expiry = Gauge(
             f"{prefix}_certificate_expiry_timestamp_seconds",
-            "When the first of what a file holds ceases to be valid; NaN where there is no file.",
+            "When a file ceases to be of use: certificate with the first of its chain to end, ca "
+            "with the last of its authorities; NaN where there is no file.",
+            ["file"],
+            registry=registry,
+        )
+        lifetime = Gauge(
+            f"{prefix}_certificate_lifetime_seconds",
+            "From beginning to end of the certificate that the expiry speaks of; NaN where there "
+            "is no file.",
             ["file"],
             registry=registry,
         )
         self.expiry = {file: expiry.labels(file) for file in files}
-        for gauge in self.expiry.values():
+        self.lifetime = {file: lifetime.labels(file) for file in files if file in _CERTIFICATES}
+        for gauge in (*self.expiry.values(), *self.lifetime.values()):
             gauge.set(math.nan)
         self.reload_errors = Counter(
             f"{prefix}_certificate_reload_errors",
@@ -98,6 +119,17 @@ class CertificateMetrics:
             "1 where the connection leaves this machine neither encrypted nor authenticated.",
             registry=registry,
         )
+
+    def note_certificate(self, file: str, certificate: x509.Certificate) -> None:
+        """Says of a file how long it is of use, by the certificate in it that decides about that.
+
+        Args:
+            file: `ca` or `certificate`.
+            certificate: With whose end the file ceases to be of use.
+        """
+        ends, begins = certificate.not_valid_after_utc, certificate.not_valid_before_utc
+        self.expiry[file].set(ends.timestamp())
+        self.lifetime[file].set((ends - begins).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +152,38 @@ class Credentials:
 
 
 class FileWatch:
-    """Tells whether files have changed, by what the file system says of them."""
+    """Tells whether files have changed, by what they hold.
 
-    def __init__(self, *paths: Path) -> None:
-        self._paths = paths
-        self._seen: _Signature = ()
+    Not by what the file system says of them, which does not tell when one can be read again. And so
+    what is no good is looked at once, not at every handshake: an RSA key takes a tenth of a second.
+
+    Args:
+        files: paths by the settings that name them.
+
+    Attributes:
+        contents: what they held when all could last be read, in order; empty before.
+    """
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files = files
+        self._error = ""
+        self.contents: tuple[bytes, ...] = ()
 
     def changed(self) -> bool:
-        """Whether any of them differs from the last time; the first time, yes."""
-        now = tuple(_signature(path) for path in self._paths)
-        changed, self._seen = now != self._seen, now
+        """Reads them; whether any differs from the last time, as the first time they do.
+
+        Raises:
+            ConfigError: one cannot be read; once, until they can or another reason prevents it.
+        """
+        try:
+            now = tuple(read_file(path, key) for key, path in self._files.items())
+        except ConfigError as error:
+            if str(error) == self._error:
+                return False
+            self._error = str(error)
+            raise
+        self._error = ""
+        changed, self.contents = now != self.contents, now
         return changed
 
 
@@ -139,7 +193,11 @@ class CertificateFiles:
     Args:
         settings: where the files are.
         metrics: where expiry and failed reloads go.
-        check: called with the own certificate; raises `ConfigError` where it will not do.
+        check: called with the own certificate; raises `ConfigError` where it will not do, or
+            what reading it raises, which becomes one.
+
+    Raises:
+        ConfigError: a file cannot be read, or they do not belong together or will not do.
     """
 
     def __init__(
@@ -152,9 +210,15 @@ class CertificateFiles:
         self._metrics = metrics
         self._check = check
         self._lock = threading.Lock()
-        self._watch = FileWatch(*map(Path, (settings.ca, settings.certificate, settings.key)))
+        self._watch = FileWatch(
+            {
+                "tls.ca": settings.ca,
+                "tls.certificate": settings.certificate,
+                "tls.key": settings.key,
+            }
+        )
         self._watch.changed()
-        self._credentials = self._read()
+        self._credentials = self._parse()
 
     @property
     def credentials(self) -> Credentials:
@@ -164,10 +228,10 @@ class CertificateFiles:
     def refresh(self) -> bool:
         """Reads the files if they have changed; returns whether there is something new to use."""
         with self._lock:
-            if not self._watch.changed():
-                return False
             try:
-                self._credentials = self._read()
+                if not self._watch.changed():
+                    return False
+                self._credentials = self._parse()
             except ConfigError as error:
                 self._metrics.reload_errors.inc()
                 log.error("changed certificates are not taken, the earlier ones stay: %s", error)
@@ -175,32 +239,45 @@ class CertificateFiles:
             log.info("certificates were read anew: %s", describe(self._credentials.chain[0]))
             return True
 
-    def _read(self) -> Credentials:
+    def _parse(self) -> Credentials:
         settings = self._settings
-        ca_pem = read_file(settings.ca, "tls.ca")
-        chain_pem = read_file(settings.certificate, "tls.certificate")
-        key_pem = read_file(settings.key, "tls.key")
+        ca_pem, chain_pem, key_pem = self._watch.contents
         authorities = _certificates(ca_pem, settings.ca, "tls.ca")
         chain = _certificates(chain_pem, settings.certificate, "tls.certificate")
         _check_pair(chain[0], key_pem, settings)
-        if self._check is not None:
-            self._check(chain[0])
+        self._check_own(chain[0])
         if chain[0].not_valid_after_utc < datetime.now(UTC):
             log.error(
                 "the certificate in %s is no longer valid and will be refused: %s",
                 settings.certificate,
                 describe(chain[0]),
             )
-        for file, certificates in (("ca", authorities), ("certificate", chain)):
-            ends = min(one.not_valid_after_utc for one in certificates)
-            self._metrics.expiry[file].set(ends.timestamp())
+        # A chain is worth what the first of it that ends is worth. Authorities replace each other
+        # side by side: an old one may end while the new one is there.
+        self._metrics.note_certificate("ca", max(authorities, key=_end))
+        self._metrics.note_certificate("certificate", min(chain, key=_end))
         return Credentials(ca_pem, chain_pem, key_pem, authorities, chain)
+
+    def _check_own(self, certificate: x509.Certificate) -> None:
+        try:
+            if self._check is not None:
+                self._check(certificate)
+        except UNREADABLE as error:
+            raise ConfigError(
+                f"{self._settings.certificate} (tls.certificate) has extensions that cannot "
+                f"be read: {error}",
+                remedy="Have it issued anew; `hardcase-certs` makes one for trials",
+            ) from error
 
 
 def describe(certificate: x509.Certificate) -> str:
     """A certificate for a log: subject, serial number and end; nothing that is secret."""
+    try:
+        subject = certificate.subject.rfc4514_string()
+    except UNREADABLE:
+        subject = "of a subject that cannot be read"
     return (
-        f"{certificate.subject.rfc4514_string()}, serial {certificate.serial_number:x}, "
+        f"{subject}, serial {certificate.serial_number:x}, "
         f"valid until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     )
 
@@ -226,12 +303,19 @@ def read_file(path: str, key: str) -> bytes:
 
 def _certificates(pem: bytes, path: str, key: str) -> tuple[x509.Certificate, ...]:
     try:
-        return tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError as error:
+        certificates = tuple(x509.load_pem_x509_certificates(pem))
+        for one in certificates:
+            _ = one.subject, one.issuer  # which are parsed when they are asked for
+    except UNREADABLE as error:
         raise ConfigError(
-            f"{path} ({key}) holds no certificate in PEM form",
-            remedy="Give a file that begins with BEGIN CERTIFICATE",
+            f"{path} ({key}) holds no certificate in PEM form, or one that is damaged",
+            remedy="Give a file that begins with BEGIN CERTIFICATE, of X.509 version 3",
         ) from error
+    return certificates
+
+
+def _end(certificate: x509.Certificate) -> datetime:
+    return certificate.not_valid_after_utc
 
 
 def _check_pair(certificate: x509.Certificate, key_pem: bytes, settings: TlsSettings) -> None:
@@ -256,18 +340,18 @@ def _check_pair(certificate: x509.Certificate, key_pem: bytes, settings: TlsSett
     if not usable:
         raise ConfigError(
             f"{settings.key} (tls.key) is a key of a kind that is not supported",
-            remedy=f"Use the elliptic curve P-256 or P-384, or RSA of {_RSA_BITS_MIN} bits or more",
+            remedy=_USABLE_KEYS,
         )
-    if key.public_key() != certificate.public_key():
+    try:
+        belongs = key.public_key() == certificate.public_key()
+    except UNREADABLE as error:
+        raise ConfigError(
+            f"{settings.certificate} (tls.certificate) is for a key that is damaged or of a kind "
+            "that is not supported",
+            remedy=_USABLE_KEYS,
+        ) from error
+    if not belongs:
         raise ConfigError(
             f"{settings.key} (tls.key) is not the key of {settings.certificate} (tls.certificate)",
             remedy="Give the two files that were made together",
         )
-
-
-def _signature(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size

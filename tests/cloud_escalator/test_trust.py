@@ -22,6 +22,7 @@ from tests.cloud_escalator.client import (
     Client,
     connect,
     escalation,
+    outcomes,
     scrape,
     scrape_until,
 )
@@ -84,6 +85,7 @@ async def test_device_is_served_under_its_name(protected: EscalatorSettings, pki
             assert metrics[HANDSHAKES] == metrics[IDENTIFIED] == count
         assert metrics["escalator_plain_text"] == 0
         assert metrics['escalator_certificate_expiry_timestamp_seconds{file="revoked"}'] > 0
+        assert metrics['escalator_certificate_lifetime_seconds{file="certificate"}'] > 0
 
 
 @pytest.mark.parametrize("client", ["none", "expired", "other_authority", "server", "plain"])
@@ -152,6 +154,47 @@ async def test_another_devices_verdict_cannot_be_fetched(
         metrics = await scrape(running.telemetry_port)
         assert metrics['escalator_requests_total{outcome="answered"}'] == 2
         assert metrics['escalator_requests_total{outcome="duplicate"}'] == 0
+
+
+async def test_silent_streams_count(configure: Configure, pki: Pki, server: Issued) -> None:
+    """A device is known before it asks: a stream too many is ended though nothing is said on it."""
+    settings = configure(tls=pki.settings(server), limits={"device_streams_max": 1})
+    device, other = (pki.channel_credentials(pki.device(f"plant/{c}")) for c in ("cam", "other"))
+    async with (
+        serving(settings) as (running, _),
+        connect_with(device, running.port) as client,
+        connect_with(other, running.port) as neighbour,
+    ):
+        silent = client.open_stream()
+        await scrape_until(running.telemetry_port, "escalator_streams", 1)
+        assert await client.open_stream().status() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        verdict = await neighbour.open_stream().ask(escalation("fine", camera="other"))
+        assert isinstance(verdict.outcome, Answer)
+        assert await silent.close() is grpc.StatusCode.OK
+        assert isinstance((await client.open_stream().ask(escalation("a"))).outcome, Answer)
+        metrics = await scrape(running.telemetry_port)
+        assert metrics['escalator_streams_ended_total{end="over_quota"}'] == 1
+
+
+async def test_device_beyond_its_quota_is_not_parsed(
+    configure: Configure, pki: Pki, server: Issued
+) -> None:
+    """Its message is shed under the id in front, though what follows is no message at all."""
+    limits = {"device_requests_burst": 1, "device_requests_per_s": 0.001}
+    settings = configure(tls=pki.settings(server), limits=limits)
+    credentials = pki.channel_credentials(pki.device("plant/cam"))
+    async with serving(settings) as (running, _), connect_with(credentials, running.port) as client:
+        assert isinstance((await client.open_stream().ask(escalation("a"))).outcome, Answer)
+        stream = client.open_raw_stream()
+        for name in ("b", ""):
+            front = escalation_pb2.Escalation(id=name).SerializeToString()
+            await stream.call.write(front + b"\xff\xff\xff not protobuf")
+            verdict = escalation_pb2.Verdict.FromString(await stream.call.read())
+            assert (verdict.escalation_id, verdict.WhichOneof("outcome")) == (name, "shed")
+            assert verdict.shed.retry_after_s > 100
+        metrics = await scrape(running.telemetry_port)
+        assert metrics['escalator_sheds_total{reason="quota"}'] == 2
+        assert outcomes(metrics) == {"answered": 1, "shed": 2}
 
 
 async def test_certificate_without_a_name_is_refused(

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
+import resource
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from prometheus_client import CollectorRegistry
 
-from certificates.authority import Issued
+from certificates.authority import Authority, Issued
 from foundation.certificates import (
     CertificateFiles,
     CertificateMetrics,
     TlsSettings,
+    describe,
     is_loopback,
 )
 from foundation.errors import ConfigError
+from foundation.identity import names_of
 from foundation.settings import parse_settings
-from tests.support.pki import Pki, replace_pair, secret_lines, serial_of
+from tests.support.pki import DAYS, Pki, replace_pair, secret_lines, serial_of
+from tests.support.unreadable import FAULTS, spoil_certificate
 
 
 @pytest.fixture
@@ -41,11 +46,25 @@ def files_of(pki: Pki, issued: Issued, registry: CollectorRegistry) -> Certifica
 
 
 def expiry(registry: CollectorRegistry, file: str) -> float:
-    """What the metric says of a file."""
-    name = "edge_certificate_expiry_timestamp_seconds"
+    """When a file ends, as the metric says."""
+    return sample(registry, "edge_certificate_expiry_timestamp_seconds", file)
+
+
+def lifetime(registry: CollectorRegistry, file: str) -> float:
+    """How long what ends then is valid in all, as the metric says."""
+    return sample(registry, "edge_certificate_lifetime_seconds", file)
+
+
+def sample(registry: CollectorRegistry, name: str, file: str) -> float:
+    """What a metric says of a file."""
     value = registry.get_sample_value(name, {"file": file})
     assert value is not None
     return value
+
+
+def end_of(pem: bytes) -> float:
+    """When a certificate ends."""
+    return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
 
 
 def private_pem(key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
@@ -60,11 +79,51 @@ def private_pem(key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
 def test_expiry_is_a_metric(pki: Pki, registry: CollectorRegistry) -> None:
     """Of the certificate and of the authority; NaN before there are any."""
     CertificateMetrics(empty := CollectorRegistry(), "edge", "ca", "certificate")
-    assert math.isnan(expiry(empty, "certificate"))
-    files = files_of(pki, pki.device("plant/cam"), registry)
+    for file in ("ca", "certificate"):
+        assert math.isnan(expiry(empty, file))
+        assert math.isnan(lifetime(empty, file))
+    files = files_of(pki, pki.device("plant/cam", days=1), registry)
     ends = files.credentials.chain[0].not_valid_after_utc.timestamp()
     assert expiry(registry, "certificate") == ends
+    # With the hour by which it begins in the past.
+    assert lifetime(registry, "certificate") == pytest.approx(25 * 3600, abs=2)
     assert expiry(registry, "ca") > ends
+    assert lifetime(registry, "ca") == pytest.approx(10 * DAYS * 86_400 + 3600, abs=2)
+
+
+def test_list_of_revoked_certificates_has_no_lifetime() -> None:
+    """Only an end; when the next one comes is its authority's affair."""
+    registry = CollectorRegistry()
+    CertificateMetrics(registry, "escalator", "ca", "certificate", "revoked")
+    revoked = {"file": "revoked"}
+    ends = registry.get_sample_value("escalator_certificate_expiry_timestamp_seconds", revoked)
+    assert ends is not None
+    assert math.isnan(ends)
+    assert registry.get_sample_value("escalator_certificate_lifetime_seconds", revoked) is None
+
+
+def test_old_authority_beside_the_new_one_is_no_end(pki: Pki, tmp_path: Path) -> None:
+    """As while one replaces the other: the file is of use for as long as the one that ends last."""
+    old = Authority.create(tmp_path / "old", days=1).folder / "ca.crt"
+    settings = pki.settings(pki.device("plant/cam"))
+    new_pem, path = pki.ca.read_bytes(), tmp_path / "both.crt"
+    for both in (old.read_bytes() + new_pem, new_pem + old.read_bytes()):
+        path.write_bytes(both)
+        metrics = CertificateMetrics(found := CollectorRegistry(), "edge", "ca", "certificate")
+        CertificateFiles(TlsSettings.model_validate({**settings, "ca": str(path)}), metrics)
+        assert expiry(found, "ca") == end_of(new_pem)
+        assert lifetime(found, "ca") > 100 * 86_400
+
+
+def test_chain_ends_with_the_first_of_it(pki: Pki, registry: CollectorRegistry) -> None:
+    """An intermediate that ends before the certificate takes it along."""
+    issued, shorter = pki.device("plant/cam"), pki.device("plant/other", days=1)
+    issued.certificate.write_bytes(
+        issued.certificate.read_bytes() + shorter.certificate.read_bytes()
+    )
+    files_of(pki, issued, registry)
+    assert expiry(registry, "certificate") == end_of(shorter.certificate.read_bytes())
+    assert lifetime(registry, "certificate") == pytest.approx(25 * 3600, abs=2)
 
 
 @pytest.mark.parametrize("key", ["ca", "certificate", "key"])
@@ -158,6 +217,89 @@ def test_half_written_pair_is_not_taken(
     assert files.refresh()
     assert "are not taken" in caplog.text
     assert not any(line in caplog.text for line in secrets)
+
+
+def test_file_that_can_be_read_again_is_taken(pki: Pki, registry: CollectorRegistry) -> None:
+    """Though nothing about it has changed; that it could not be read is counted once."""
+    issued, renewed = pki.device("plant/cam"), pki.device("plant/cam", days=60)
+    files = files_of(pki, issued, registry)
+    before = files.credentials
+    replace_pair(issued, renewed)
+    # No file can be opened, by root neither.
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        assert not any(files.refresh() for _ in range(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert files.credentials is before
+    assert registry.get_sample_value("edge_certificate_reload_errors_total") == 1
+    assert files.refresh()
+    assert files.credentials.key_pem == renewed.key.read_bytes()
+
+
+def test_file_that_could_not_be_read_for_a_while_is_not_news(
+    pki: Pki, registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    """An uplink would connect anew for nothing."""
+    issued = pki.device("plant/cam")
+    files = files_of(pki, issued, registry)
+    issued.key.rename(tmp_path / "away")
+    assert not files.refresh()
+    (tmp_path / "away").rename(issued.key)
+    assert not files.refresh()
+    assert registry.get_sample_value("edge_certificate_reload_errors_total") == 1
+
+
+def test_what_is_no_good_is_looked_at_once(pki: Pki, registry: CollectorRegistry) -> None:
+    """However often it is asked: at every handshake it would take time, and fill the log."""
+    asked: list[x509.Certificate] = []
+
+    def check(certificate: x509.Certificate) -> None:
+        asked.append(certificate)
+        if len(asked) > 1:
+            raise ConfigError("It will not do")
+
+    issued = pki.device("plant/cam")
+    metrics = CertificateMetrics(registry, "edge", "ca", "certificate")
+    files = CertificateFiles(TlsSettings.model_validate(pki.settings(issued)), metrics, check)
+    replace_pair(issued, pki.device("plant/cam"))
+    assert not any(files.refresh() for _ in range(5))
+    assert len(asked) == 2
+    assert registry.get_sample_value("edge_certificate_reload_errors_total") == 1
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_certificate_that_cannot_be_read_is_not_taken(
+    pki: Pki, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    """Whatever is raised about it ends no service; the file is named with a remedy."""
+    issued = pki.device("plant/cam")
+    settings = TlsSettings.model_validate(pki.settings(issued))
+    metrics = CertificateMetrics(registry, "edge", "ca", "certificate")
+
+    def check(certificate: x509.Certificate) -> None:
+        names_of(certificate)
+
+    files = CertificateFiles(settings, metrics, check)
+    before = files.credentials
+    issued.certificate.write_bytes(spoil_certificate(issued.certificate.read_bytes(), fault))
+    assert not any(files.refresh() for _ in range(2))
+    assert files.credentials is before
+    assert registry.get_sample_value("edge_certificate_reload_errors_total") == 1
+    assert f"{issued.certificate} (tls.certificate)" in caplog.text
+    with pytest.raises(ConfigError) as caught:
+        CertificateFiles(settings, metrics, check)
+    assert caught.value.remedy
+
+
+def test_certificate_without_a_readable_name_is_described(pki: Pki) -> None:
+    """A log line about a client must not end the service."""
+    issued = pki.device("plant/cam")
+    spoilt = spoil_certificate(issued.certificate.read_bytes(), "name")
+    described = describe(x509.load_pem_x509_certificate(spoilt))
+    assert "cannot be read" in described
+    assert serial_of(issued) in described
 
 
 def test_certificate_that_is_over_is_taken_and_said(

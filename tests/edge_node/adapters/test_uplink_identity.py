@@ -59,6 +59,7 @@ async def test_both_sides_prove_themselves(pki: Pki) -> None:
         assert link.value("edge_plain_text") == 0
         name = "edge_certificate_expiry_timestamp_seconds"
         assert link.value(name, file="certificate") > 0
+        assert link.value("edge_certificate_lifetime_seconds", file="certificate") > 0
 
 
 @pytest.mark.parametrize(
