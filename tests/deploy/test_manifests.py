@@ -17,6 +17,11 @@ from edge_node.config import EdgeSettings
 from foundation.certificates import TlsSettings
 from foundation.settings import load_settings
 
+PROCESS_BYTES = 220 << 20
+"""Of an escalator with the reference bundle under load, as docs/reliability.md has it."""
+SENT_AHEAD_BYTES = 2 << 20
+"""Of one stream, what flow control may let its client send ahead."""
+
 
 @pytest.fixture
 def deployment() -> dict[str, Any]:
@@ -97,6 +102,23 @@ def test_escalator_settings_are_valid(deployment: dict[str, Any]) -> None:
     assert_files_are_mounted(settings.tls, pod, "escalator-tls")
     pause_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] > settings.drain_s + pause_s
+
+
+def test_escalator_fits_its_memory(deployment: dict[str, Any]) -> None:
+    """What clients can make a pod hold, with the process itself, leaves room in its limit."""
+    settings = load_settings(manifests.BASE / "settings" / "escalator.yaml", EscalatorSettings)
+    limits, crops = settings.limits, 2 * settings.batch.size_max + settings.decode.threads
+    bound = (
+        limits.streams_max * limits.message_bytes_max
+        + limits.queue_bytes_max
+        + crops * limits.image_pixels_max * 3
+    )
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    text = container["resources"]["limits"]["memory"]
+    memory = int(text.removesuffix("Mi")) << 20
+    ahead = limits.streams_max * SENT_AHEAD_BYTES
+    assert bound + PROCESS_BYTES + ahead <= memory
+    assert limits.device_streams_max <= limits.streams_max
 
 
 def test_edge_settings_are_valid(
