@@ -86,10 +86,12 @@ def _inspect_spool(options: argparse.Namespace) -> int:
         raise ConfigError(
             "No spool is given", remedy="Give --folder, or --config with spool.folder"
         )
+    purges = options.action == "purge"
+    if purges and not options.yes:  # before anything is opened for writing
+        raise ConfigError("Purging cannot be undone", remedy="Say --yes if it is meant")
     cipher = Cipher.from_file(options.key_file or spool.key_file)
-    reads = options.action != "purge"
     try:
-        with SpoolDatabase.open(Path(folder), cipher, read_only=reads) as database:
+        with SpoolDatabase.open(Path(folder), cipher, read_only=not purges, make=False) as database:
             return _look_into(database, folder, options)
     except (sqlite3.Error, OSError) as error:
         raise ConfigError(
@@ -115,8 +117,6 @@ def _look_into(database: SpoolDatabase, folder: str, options: argparse.Namespace
         case "export":
             lines = inspection.export_coco(database, Path(options.out))
         case "purge":
-            if not options.yes:
-                raise ConfigError("Purging cannot be undone", remedy="Say --yes if it is meant")
             chosen = {"ended": "outcome <> ''", "waiting": "outcome = ''", "all": ""}
             entries = list(database.entries(chosen[options.state]))
             lines = iter([f"{inspection.purge(database, entries, clock)} are purged"])
@@ -130,7 +130,7 @@ def _look_into(database: SpoolDatabase, folder: str, options: argparse.Namespace
 
 
 def _inspect_egress(options: argparse.Namespace) -> int:
-    """Runs `edge-node egress`; returns 1 where `check` found a break, else 0."""
+    """Runs `edge-node egress`; returns 1 where there is a break or what cannot be read, else 0."""
     from edge_node.adapters.egress_ledger import find_breaks, report
 
     egress = EdgeSettings().egress
@@ -141,11 +141,14 @@ def _inspect_egress(options: argparse.Namespace) -> int:
         raise ConfigError(
             "No ledger is given", remedy="Give --folder, or --config with egress.ledger"
         )
-    checks = options.action == "check"
-    lines = list(find_breaks(Path(folder)) if checks else report(Path(folder)))
+    if options.action == "check":
+        lines = list(find_breaks(Path(folder)))
+        wrong = len(lines) - 1
+    else:
+        lines, wrong = report(Path(folder))
     for line in lines:
         print(line)
-    return int(checks and len(lines) > 1)
+    return int(wrong > 0)
 
 
 def guess_source(text: str) -> dict[str, str]:
@@ -205,7 +208,10 @@ def _add_spool(spool: argparse.ArgumentParser) -> None:
     shown = add("show", "draw one crop with both opinions")
     shown.add_argument("id", help="the id, or how it begins")
     shown.add_argument("--out", metavar="FILE", help="the picture (default: ID.png)")
-    exported = add("export", "write answered crops and both opinions as COCO files")
+    exported = add(
+        "export",
+        "write answered crops and both opinions as COCO files, of a damaged spool the rest",
+    )
     exported.add_argument("--out", metavar="FOLDER", required=True, help="a new folder")
     purged = add("purge", "drop crops; those that wait end as evicted")
     purged.add_argument("--state", choices=["waiting", "ended", "all"], default="ended")
@@ -216,7 +222,7 @@ def _add_spool(spool: argparse.ArgumentParser) -> None:
 def _add_egress(egress: argparse.ArgumentParser) -> None:
     actions = egress.add_subparsers(dest="action", required=True)
     for name, text in (
-        ("report", "crops and bytes that left, by day, camera and reason"),
+        ("report", "sum up what left by day, camera and reason; exit status 1 where unreadable"),
         ("check", "verify the chain of entries; exit status 1 where it is broken"),
     ):
         action = actions.add_parser(name, help=text, description=text)

@@ -57,10 +57,11 @@ def choose_evictions(
 
     Returns:
         The least that satisfies both limits in the order of this policy: unprotected ones by their
-        value per byte, then those that cover time, then audits.
+        value per byte, then those that cover time, then audits. Where a limit is below 0, because
+        others than these take all the room, all of them; of none, none.
     """
     count, size = len(holdings), sum(one.size_bytes for one in holdings)
-    if count <= count_max and size <= bytes_max:
+    if not holdings or (count <= count_max and size <= bytes_max):
         return []
     audits = _spread_audits(holdings, count_max * AUDIT_SHARE, bytes_max * AUDIT_SHARE)
     covering = _covering(holdings, count_max * COVERED_SHARE, bytes_max * COVERED_SHARE)

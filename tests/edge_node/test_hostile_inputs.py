@@ -252,7 +252,7 @@ def fill(folder: Path, *statements: str) -> None:
     with SpoolDatabase.open(folder, Cipher(None)) as database, database.transaction():
         for letter in "abc":
             id_ = letter * 32
-            database.append(Kept(escalation(id_), candidate(id_).question, 0.2, "run"))
+            database.append(Kept(escalation(id_), candidate(id_).question, 0.2, "run", ""))
     connection = sqlite3.connect(folder / FILE)
     for statement in statements:
         connection.execute(statement)
@@ -284,7 +284,7 @@ def rows(change: str) -> Prepare:
         pytest.param(rows("reason = 'banana', captured_at_ns = 1"), "moved to", id="reason"),
         pytest.param(rows("captured_at_ns = 'abc'"), "", id="text for a number"),
         pytest.param(rows("outcome = 'banana'"), "", id="outcome"),
-        pytest.param(rows("size_bytes = 9223372036854775807"), "not kept until", id="overflow"),
+        pytest.param(rows("size_bytes = 9223372036854775807"), "", id="overflow"),
         pytest.param(lambda f: fill(f, "UPDATE crops SET question = 5"), "", id="no question"),
         pytest.param(lambda f: fill(f, "DROP TABLE crops"), "", id="no table"),
     ],
@@ -355,7 +355,7 @@ def test_hostile_earlier_results(
     code, said = run(configured(tmp_path, folder), results=results)
     assert code == EXIT_OK
     assert "is cut off" in said
-    assert "3 escalations of earlier runs wait" in said
+    assert "3 escalations wait" in said
 
 
 def test_a_full_disk_costs_results_alone(run: Run) -> None:

@@ -46,7 +46,7 @@ def fill(folder: Path, key: str = "") -> None:
             crop = type(crop)(
                 **{name: getattr(crop, name) for name in crop.__slots__} | {"image": image}
             )
-            database.append(Kept(crop, candidate(letter * 32).question, 0.2, "run"))
+            database.append(Kept(crop, candidate(letter * 32).question, 0.2, "run", ""))
         answered, failed = EscalationOutcome.ANSWERED, EscalationOutcome.FAILED
         database.end(Ended("a" * 32, answered, Cause.NONE, now_ns, verdict))
         database.end(Ended("b" * 32, failed, Cause.REJECTED, now_ns))
@@ -103,6 +103,49 @@ def test_export_is_a_coco_split_with_clean_crops(
     assert edge["categories"] == [{"id": 1, "name": "blue"}]
     assert main(["spool", "export", "--folder", str(folder), "--out", str(out)]) == 78
     assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["crop.foo", "crop", "crop.exr"])
+def test_show_wants_a_suffix_of_a_picture(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """And says which."""
+    target = tmp_path / name
+    assert main(["spool", "show", "aa", "--folder", str(folder), "--out", str(target)]) == 78
+    said = capsys.readouterr().err
+    assert str(target) in said
+    assert "Choose a path that ends in .png" in said
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("place", ["missing", "file"])
+def test_show_names_the_folder_that_cannot_be_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    """It is not there, or is none; the suffix is right."""
+    (tmp_path / "file").write_text("")
+    target = tmp_path / place / "crop.png"
+    assert main(["spool", "show", "aa", "--folder", str(folder), "--out", str(target)]) == 78
+    said = capsys.readouterr().err
+    assert f"Cannot write crop.png in {target.parent}" in said
+    assert "Choose a folder" in said
+    assert "ends in .png" not in said
+
+
+def test_purge_makes_no_spool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is none; and asks whether it is meant before it opens anything."""
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "nowhere"):
+        purge = ["spool", "purge", "--folder", str(tmp_path / name)]
+        assert main(purge) == 78
+        assert "--yes" in capsys.readouterr().err
+        assert main([*purge, "--yes"]) == 78
+        said = capsys.readouterr()
+        assert (
+            f"There is no spool in {tmp_path / name}. Name the folder of spool.folder" in said.err
+        )
+        assert not said.out
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 
 
 def test_purge_must_be_meant(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,23 @@ from typing import BinaryIO, Self
 from urllib.parse import quote
 
 from edge_node.adapters.spool.cipher import Cipher
-from edge_node.adapters.spool.entries import Ended, Entry, Totals, read_entry
+from edge_node.adapters.spool.entries import (
+    COLUMNS,
+    Ended,
+    Entry,
+    Totals,
+    decode,
+    read_blobs,
+    read_entry,
+)
+from edge_node.adapters.spool.salvage import (
+    Lookup,
+    Salvage,
+    find_damages,
+    leaves_something,
+    salvage,
+)
+from edge_node.adapters.spool.schema import APPLICATION, SCHEMA, VERSION
 from edge_node.adapters.spool.texts import (
     escalation_from_bytes,
     escalation_to_bytes,
@@ -37,64 +53,47 @@ from foundation.errors import ConfigError, IntegrityError
 from foundation.escalations import Verdict
 
 FILE = "spool.sqlite3"
-_VERSION = 1
-_APPLICATION = 0x48435350
-"""By which a spool is told from another program's database: HCSP."""
 _KEY_PLACE, _KEY_TEXT = "key", b"hardcase spool"
 _BUSY_S = 5.0
 _INDEX_BYTES = 8 << 15
 """Eight parts of the index, each for 16 MB of the log; the log is brought in at 4 MB."""
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE escalations (
-    id TEXT PRIMARY KEY,
-    run TEXT NOT NULL,
-    captured_at_ns INTEGER NOT NULL,
-    fresh_until_ns INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    value REAL NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    outcome TEXT NOT NULL DEFAULT '',
-    cause TEXT NOT NULL DEFAULT '',
-    ended_at_ns INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-CREATE INDEX by_end ON escalations (outcome, ended_at_ns);
-CREATE INDEX by_density ON escalations (outcome, value / max(size_bytes, 1));
-CREATE TABLE crops (
-    id TEXT PRIMARY KEY,
-    digest BLOB NOT NULL,
-    question BLOB NOT NULL,
-    escalation BLOB NOT NULL
-);
-CREATE TABLE verdicts (id TEXT PRIMARY KEY, verdict BLOB NOT NULL);
-"""
 
 
 class SpoolDatabase:
     """An open spool. Every method may raise sqlite3.Error where the disk or the file fails."""
 
-    def __init__(self, connection: sqlite3.Connection, cipher: Cipher) -> None:
+    def __init__(self, connection: sqlite3.Connection, cipher: Cipher, *, salvages: bool) -> None:
         self._connection = connection
+        self._lookup = Lookup(connection, salvages=salvages)
         self._cipher = cipher
         self._index: BinaryIO | None = None
+        self._flaw = ""
 
     @classmethod
-    def open(cls, folder: Path, cipher: Cipher, *, read_only: bool = False) -> Self:
-        """Opens the spool in a folder; makes it where there is none, unless it is only read.
+    def open(
+        cls, folder: Path, cipher: Cipher, *, read_only: bool = False, make: bool = True
+    ) -> Self:
+        """Opens the spool in a folder.
+
+        Args:
+            folder: Where it is.
+            cipher: Of its key.
+            read_only: It is not written to, and opened even if it is damaged: what cannot be read
+                says so when it is read.
+            make: Makes it where there is none, unless it is only read.
 
         Raises:
             ConfigError: There is none, it needs another key, or it was written by a newer version.
-            IntegrityError: It is damaged.
+            IntegrityError: It is damaged, or if it is only read: it is no SQLite database.
             sqlite3.OperationalError, OSError: The disk does not let it be read or written.
         """
         path = folder / FILE
-        if read_only and not path.is_file():
+        if (read_only or not make) and not path.is_file():
             raise ConfigError(
                 f"There is no spool in {folder}", remedy="Name the folder of spool.folder"
             )
         existed = path.is_file() and path.stat().st_size > 0
-        mode = "ro" if read_only else "rwc"
+        mode = "ro" if read_only else "rwc" if make else "rw"
         connection = sqlite3.connect(
             f"file:{quote(str(path.absolute()))}?mode={mode}",
             uri=True,
@@ -103,45 +102,55 @@ class SpoolDatabase:
             check_same_thread=False,
         )
         with contextlib.ExitStack() as stack:
-            database = cls(connection, cipher)
+            database = cls(connection, cipher, salvages=read_only)
             stack.callback(database.close)
+            connection.text_factory = decode
             try:
+                if read_only:
+                    # SQLite then reads a file that was cut short, or whose schema is damaged.
+                    connection.execute("PRAGMA writable_schema = ON")
                 if existed:
-                    database._verify(path)
+                    database._verify(path, whole=not read_only)
                 if not read_only:
                     database._prepare(existed=existed)
                     database._claim_index(path)
-            except sqlite3.OperationalError:
-                raise
             except sqlite3.DatabaseError as error:
-                raise IntegrityError(
-                    f"{path} is damaged: {error}",
-                    remedy="An edge node moves it aside when it starts, and begins a new one",
-                ) from error
+                if not (read_only and leaves_something(error)):
+                    if isinstance(error, sqlite3.OperationalError):
+                        raise
+                    raise IntegrityError(
+                        f"{path} is damaged: {error}",
+                        remedy="An edge node moves it aside when it starts, and begins a new one",
+                    ) from error
+                database._flaw = f"{path} is damaged: {error}"
             stack.pop_all()
         return database
 
-    def _verify(self, path: Path) -> None:
+    def _verify(self, path: Path, *, whole: bool) -> None:
+        """Whether it is a spool of this key; if `whole`, whether its structure is sound too."""
         connection = self._connection
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
+        if version > VERSION:
             raise ConfigError(
                 f"{path} was written by a newer edge node (version {version})",
                 remedy="Run that version, or move the folder away to begin a new spool",
             )
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise IntegrityError(f"{path} is damaged: {found}")
+        if whole:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not tables:  # the process ended while it was being made
             return
-        if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
             raise ConfigError(
                 f"{path} is another program's database",
                 remedy="Give a spool.folder that nothing else uses",
             )
         row = connection.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()
-        sealed = b"" if row is None else bytes(row[0])
+        sealed = b"" if row is None else row[0]
+        if not isinstance(sealed, bytes):
+            raise sqlite3.DatabaseError("what its key is known by is no blob")
         try:
             right = self._cipher.open(sealed, _KEY_PLACE) == _KEY_TEXT
         except IntegrityError:
@@ -162,12 +171,12 @@ class SpoolDatabase:
         connection.execute("PRAGMA journal_mode = WAL")
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             with self.transaction():
-                for statement in _SCHEMA.split(";"):
+                for statement in SCHEMA.split(";"):
                     connection.execute(statement)
                 key = self._cipher.seal(_KEY_TEXT, _KEY_PLACE)
                 connection.execute("INSERT INTO meta VALUES ('key', ?)", (key,))
-                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {_VERSION}")
+                connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def _claim_index(self, path: Path) -> None:
         """Claims what is mapped into memory, for as long as this is open.
@@ -207,6 +216,14 @@ class SpoolDatabase:
             stack.pop_all()
         self._connection.execute("COMMIT")
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read inside is of one moment, whatever an edge node writes meanwhile."""
+        self._connection.execute("BEGIN")
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._roll_back)
+            yield
+
     def _roll_back(self) -> None:
         with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
             self._connection.execute("ROLLBACK")
@@ -221,7 +238,7 @@ class SpoolDatabase:
         """
         escalation, seal = kept.escalation, self._cipher.seal
         text = seal(escalation_to_bytes(escalation), f"{escalation.id}/escalation")
-        question = seal(question_to_bytes(kept.question), f"{escalation.id}/question")
+        question = seal(question_to_bytes(kept.question, kept.egress), f"{escalation.id}/question")
         known = self._connection.execute(
             "INSERT OR IGNORE INTO escalations "
             "(id, run, captured_at_ns, fresh_until_ns, reason, value, size_bytes) "
@@ -285,20 +302,27 @@ class SpoolDatabase:
     # --- reading ---
 
     def entries(self, where: str = "", values: Sequence[object] = ()) -> Iterator[Entry]:
-        """Entries that satisfy a condition on the columns of `Entry`, oldest first."""
-        columns = ", ".join(Entry.__slots__)
+        """Entries that satisfy a condition on the columns of `Entry`, oldest first.
+
+        Raises:
+            sqlite3.DatabaseError: The file is damaged, or a row is none of an edge node's. What
+                comes after it is not read: the file is one to move aside.
+        """
         condition = f"WHERE {where}" if where else ""
         rows = self._connection.execute(
-            f"SELECT {columns} FROM escalations {condition} ORDER BY captured_at_ns, id",  # noqa: S608 - no text of a stranger
+            f"SELECT {COLUMNS} FROM escalations {condition} ORDER BY captured_at_ns, id",  # noqa: S608 - no text of a stranger
             tuple(values),
         )
         yield from map(read_entry, rows)
 
     def backlog(self, run: str, now_ns: int) -> Iterator[Entry]:
-        """What waits and is no longer fresh, or is of another run; the densest in value first."""
-        columns = ", ".join(Entry.__slots__)
+        """What waits and is no longer fresh, or is of another run; the densest in value first.
+
+        Raises:
+            sqlite3.DatabaseError: As `entries`.
+        """
         rows = self._connection.execute(
-            f"SELECT {columns} FROM escalations WHERE outcome = '' "  # noqa: S608 - as above
+            f"SELECT {COLUMNS} FROM escalations WHERE outcome = '' "  # noqa: S608 - as above
             "AND (fresh_until_ns <= ? OR run <> ?) ORDER BY value / max(size_bytes, 1) DESC",
             (now_ns, run),
         )
@@ -310,22 +334,18 @@ class SpoolDatabase:
         Raises:
             IntegrityError: It is damaged, or was let go of.
         """
-        row = self._connection.execute(
-            "SELECT digest, question, escalation FROM crops WHERE id = ?", (entry.id,)
-        ).fetchone()
+        row = self._lookup.row("crops", "digest, question, escalation", entry.id)
         if row is None:
             raise IntegrityError(f"The spool holds no crop of {entry.id}")
-        digest, question, text = (bytes(each) for each in row)
+        digest, question, text = read_blobs(row, f"The crop of {entry.id}")
         if hashlib.sha256(question + text).digest() != digest:
             raise IntegrityError(f"The crop of {entry.id} in the spool is damaged")
         unseal = self._cipher.open
-        return Kept(
-            escalation_from_bytes(unseal(text, f"{entry.id}/escalation")),
-            question_from_bytes(unseal(question, f"{entry.id}/question")),
-            entry.value,
-            entry.run,
-            entry.attempts,
-        )
+        asked, egress = question_from_bytes(unseal(question, f"{entry.id}/question"))
+        escalation = escalation_from_bytes(unseal(text, f"{entry.id}/escalation"))
+        if escalation.id != entry.id:  # an index that is damaged leads elsewhere
+            raise IntegrityError(f"The crop of {entry.id} in the spool is another's")
+        return Kept(escalation, asked, entry.value, entry.run, egress, entry.attempts)
 
     def verdict(self, escalation_id: str) -> Verdict | None:
         """The verdict about an escalation, if it is held.
@@ -333,35 +353,36 @@ class SpoolDatabase:
         Raises:
             IntegrityError: It is damaged.
         """
-        row = self._connection.execute(
-            "SELECT verdict FROM verdicts WHERE id = ?", (escalation_id,)
-        ).fetchone()
+        row = self._lookup.row("verdicts", "verdict", escalation_id)
         if row is None:
             return None
-        return verdict_from_bytes(self._cipher.open(bytes(row[0]), f"{escalation_id}/verdict"))
+        [text] = read_blobs(row, f"The verdict about {escalation_id}")
+        verdict = verdict_from_bytes(self._cipher.open(text, f"{escalation_id}/verdict"))
+        if verdict.escalation_id != escalation_id:  # as above
+            raise IntegrityError(f"The verdict about {escalation_id} in the spool is another's")
+        return verdict
 
     def totals(self) -> Totals:
         """How much it holds."""
+        # `sum` raises OperationalError where a damaged row says too much; this lets it be let go.
         rows = self._connection.execute(
-            "SELECT outcome = '', count(*), coalesce(sum(size_bytes), 0) FROM escalations "
-            "GROUP BY 1"
+            "SELECT outcome = '', count(*), total(size_bytes) FROM escalations GROUP BY 1"
         )
-        found = {bool(waits): (count, size) for waits, count, size in rows}
+        found = {bool(waits): (count, int(size)) for waits, count, size in rows}
         return Totals(*found.get(True, (0, 0)), *found.get(False, (0, 0)))
 
+    def salvage(self) -> Salvage:
+        """All that can be read, as `salvage.salvage`; raises what that raises."""
+        return salvage(self._connection)
+
     def damages(self) -> Iterator[str]:
-        """What is wrong, thoroughly: the file's structure, every crop, every verdict."""
-        for (text,) in self._connection.execute("PRAGMA integrity_check"):
-            if text != "ok":
-                yield str(text)
-        for entry in list(self.entries("size_bytes > 0")):
-            try:
-                self.kept(entry)
-                self.verdict(entry.id)
-            except IntegrityError as error:
-                yield str(error)
-        orphans = self._connection.execute(
-            "SELECT id FROM crops WHERE id NOT IN (SELECT id FROM escalations)"
-        )
-        for (each,) in orphans:
-            yield f"A crop of {each} belongs to no escalation"
+        """What is wrong, as `salvage.find_damages`; raises what that raises."""
+
+        def look_at(entry: Entry) -> None:
+            self.kept(entry)
+            self.verdict(entry.id)
+
+        if self._flaw:
+            yield self._flaw
+        with self.snapshot():
+            yield from find_damages(self._connection, look_at)

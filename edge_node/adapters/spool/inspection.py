@@ -1,8 +1,13 @@
-"""What the commands show of a spool and take out of it. Reads only, but for purging."""
+"""What the commands show of a spool and take out of it. Reads only, but for purging.
+
+A spool may be damaged, and whoever looks into it wants what is left: what can be read is taken, and
+it is said what is missing.
+"""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,9 +19,10 @@ import numpy as np
 
 from edge_node.adapters.spool.database import SpoolDatabase
 from edge_node.adapters.spool.entries import Ended, Entry
+from edge_node.adapters.spool.salvage import Salvage
 from edge_node.values import Cause, EscalationOutcome, Kept
 from foundation.clock import Clock, elapsed_s
-from foundation.errors import ConfigError, IntegrityError
+from foundation.errors import ConfigError, IntegrityError, RejectedError
 from foundation.escalations import Answer, LabelledBoxes
 from foundation.frames import Pixels
 from foundation.images import decode_image
@@ -28,7 +34,7 @@ _ID_SHOWN = 12
 
 
 def list_entries(database: SpoolDatabase, clock: Clock, *, state: str, limit: int) -> Iterator[str]:
-    """A table of escalations, the newest first, and how many there are.
+    """A table of escalations, the newest first, how many there are, and what cannot be read.
 
     Args:
         database: The spool.
@@ -36,8 +42,10 @@ def list_entries(database: SpoolDatabase, clock: Clock, *, state: str, limit: in
         state: `waiting`, `ended` or `all`.
         limit: Of how many; 0: all.
     """
-    condition = {"waiting": "outcome = ''", "ended": "outcome <> ''", "all": ""}[state]
-    entries = list(database.entries(condition))[::-1]
+    found = database.salvage()
+    waiting = [entry for entry in found.entries if not entry.outcome]
+    ended = [entry for entry in found.entries if entry.outcome]
+    entries = {"waiting": waiting, "ended": ended, "all": found.entries}[state][::-1]
     yield (
         f"{'id':<{_ID_SHOWN}}  {'captured (UTC)':<19} {'age':>8} {'reason':<10} {'value':>7} "
         f"{'bytes':>9} {'tries':>5}  state"
@@ -51,11 +59,11 @@ def list_entries(database: SpoolDatabase, clock: Clock, *, state: str, limit: in
             f"{entry.value:>7.3f} {entry.size_bytes:>9,} {entry.attempts:>5}  "
             f"{entry.outcome or 'waiting'}{cause}"
         )
-    totals = database.totals()
     yield (
-        f"{totals.waiting} wait ({totals.waiting_bytes:,} bytes), {totals.ended} have ended "
-        f"({totals.ended_bytes:,} bytes)"
+        f"{len(waiting)} wait ({sum(entry.size_bytes for entry in waiting):,} bytes), "
+        f"{len(ended)} have ended ({sum(entry.size_bytes for entry in ended):,} bytes)"
     )
+    yield from _missing(found)
 
 
 def find_entry(database: SpoolDatabase, prefix: str) -> Entry:
@@ -64,13 +72,15 @@ def find_entry(database: SpoolDatabase, prefix: str) -> Entry:
     Raises:
         ConfigError: There is none, or more than one.
     """
-    found = [entry for entry in database.entries() if entry.id.startswith(prefix)]
-    if len(found) != 1:
+    found = database.salvage()
+    meant = [entry for entry in found.entries if entry.id.startswith(prefix)]
+    if len(meant) != 1:
+        which = "escalations" if found.whole else "of the escalations that can be read"
         raise ConfigError(
-            f"{len(found) or 'No'} escalations have an id that begins with {prefix!r}",
+            f"{len(meant) or 'No'} {which} have an id that begins with {prefix!r}",
             remedy="Give more of the id, as `edge-node spool ls` shows it",
         )
-    return found[0]
+    return meant[0]
 
 
 def draw_entry(database: SpoolDatabase, entry: Entry, target: Path) -> Iterator[str]:
@@ -79,6 +89,7 @@ def draw_entry(database: SpoolDatabase, entry: Entry, target: Path) -> Iterator[
     Raises:
         ConfigError: The picture cannot be written.
         IntegrityError: The crop is damaged, or was let go of.
+        RejectedError: The crop is no picture.
     """
     opinion = _Opinion(database, entry)
     pixels, scale = opinion.picture()
@@ -99,9 +110,27 @@ def draw_entry(database: SpoolDatabase, entry: Entry, target: Path) -> Iterator[
             cv2.putText(
                 pixels, text, name, cv2.FONT_HERSHEY_SIMPLEX, 0.35, _COLOURS[source], 1, cv2.LINE_AA
             )
-    if not cv2.imwrite(str(target), pixels):
-        raise ConfigError(f"Cannot write {target}", remedy="Choose a path that ends in .png")
+    _write_picture(target, pixels)
     yield f"{target}: {pixels.shape[1]}x{pixels.shape[0]}, {larger} times enlarged"
+
+
+def _write_picture(target: Path, pixels: Pixels) -> None:
+    try:
+        done, picture = cv2.imencode(target.suffix, pixels)
+    except cv2.error:  # a suffix that it does not know
+        done = False
+    if not done:
+        raise ConfigError(
+            f"Cannot write {target}: its suffix is of no kind of picture",
+            remedy="Choose a path that ends in .png",
+        )
+    try:
+        target.write_bytes(picture.tobytes())
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot write {target.name} in {target.parent.absolute()}: {error.strerror}",
+            remedy="Choose a folder that is there and may be written",
+        ) from error
 
 
 @dataclass
@@ -138,52 +167,36 @@ class _Coco:
 def export_coco(database: SpoolDatabase, folder: Path) -> Iterator[str]:
     """Writes answered crops and both opinions: images/, instances.json (cloud), edge.json.
 
-    Boxes are in pixels of the crop. It is a split as `model-workshop` reads it.
+    Boxes are in pixels of the crop. It is a split as `model-workshop` reads it. What cannot be read
+    is left out, and that is said at the end.
 
     Raises:
         ConfigError: The folder cannot be written, or holds something already.
+        IntegrityError: Something cannot be read, and no crop is left to be written.
     """
     _make_empty(folder / "images", folder)
     sides = {"edge": _Coco(), "cloud": _Coco()}
     images: list[dict[str, Any]] = []
-    lost = 0
-    for entry in database.entries("outcome = ?", (EscalationOutcome.ANSWERED.value,)):
-        try:
-            opinion = _Opinion(database, entry)
-            pixels, scale = opinion.picture()
-        except IntegrityError:
-            lost += 1
-            continue
-        escalation = opinion.kept.escalation
-        corner = (escalation.region.x1, escalation.region.y1)
-        limits = (pixels.shape[1], pixels.shape[0])
-
-        def to_crop(
-            side: float,
-            axis: int,
-            corner: tuple[int, int] = corner,
-            limits: tuple[int, int] = limits,
-            scale: float = scale,
-        ) -> float:
-            return min(max((side - corner[axis]) * scale, 0.0), float(limits[axis]))
-
-        name = f"{entry.id}.{escalation.encoding.value}"
-        (folder / "images" / name).write_bytes(escalation.image)
-        images.append(
-            {
-                "id": len(images) + 1,
-                "file_name": name,
-                "width": limits[0],
-                "height": limits[1],
-                "date_captured": datetime.fromtimestamp(
-                    entry.captured_at_ns / 1e9, UTC
-                ).isoformat(),
-                "camera": escalation.camera,
-                "reason": entry.reason,
-            }
-        )
-        for source, boxes in opinion.sides:
-            sides[source].add(len(images), boxes, to_crop)
+    gone = damaged = 0
+    with database.snapshot():
+        found = database.salvage()
+        for entry in found.entries:
+            if entry.outcome != EscalationOutcome.ANSWERED.value:
+                continue
+            if not entry.size_bytes:
+                gone += 1
+                continue
+            try:
+                opinion = _Opinion(database, entry)
+                pixels, scale = opinion.picture()
+            except (IntegrityError, RejectedError):
+                damaged += 1
+                continue
+            images.append(_describe(entry, opinion, pixels, image_id=len(images) + 1))
+            name = images[-1]["file_name"]
+            (folder / "images" / name).write_bytes(opinion.kept.escalation.image)
+            for source, boxes in opinion.sides:
+                sides[source].add(len(images), boxes, opinion.to_crop(pixels, scale))
     for source, name in (("cloud", "instances.json"), ("edge", "edge.json")):
         text = json.dumps(sides[source].document(images), indent=1) + "\n"
         (folder / name).write_text(text, encoding="utf-8")
@@ -191,8 +204,16 @@ def export_coco(database: SpoolDatabase, folder: Path) -> Iterator[str]:
         f"{folder}: {len(images)} crops, {len(sides['cloud'].annotations)} boxes of the cloud, "
         f"{len(sides['edge'].annotations)} of the edge"
     )
-    if lost:
-        yield f"{lost} answered ones have no crop any more"
+    if gone:
+        yield f"{gone} answered ones have no crop any more"
+    if damaged:
+        yield f"{damaged} answered ones cannot be read"
+    yield from _missing(found)
+    if not images and (damaged or not found.whole):
+        raise IntegrityError(
+            f"The spool is damaged, and no crop could be written to {folder}",
+            remedy="`edge-node spool check` tells what is damaged",
+        )
 
 
 def purge(database: SpoolDatabase, entries: Iterable[Entry], clock: Clock) -> int:
@@ -214,9 +235,12 @@ class _Opinion:
     """A crop with what both sides say of it, boxes in pixels of the source frame."""
 
     def __init__(self, database: SpoolDatabase, entry: Entry) -> None:
-        self.kept: Kept = database.kept(entry)
+        try:
+            self.kept: Kept = database.kept(entry)
+            verdict = database.verdict(entry.id)
+        except sqlite3.DatabaseError as error:
+            raise IntegrityError(f"The crop of {entry.id} cannot be read: {error}") from error
         self.sides = [("edge", self.kept.escalation.proposals)]
-        verdict = database.verdict(entry.id)
         if verdict is not None and isinstance(verdict.outcome, Answer):
             self.sides.append(("cloud", verdict.outcome.detections))
 
@@ -227,6 +251,38 @@ class _Opinion:
             escalation.image, escalation.encoding, side_min_px=1, pixels_max=_PIXELS_MAX
         )
         return pixels, pixels.shape[1] / escalation.region.width
+
+    def to_crop(self, pixels: Pixels, scale: float) -> Callable[[float, int], float]:
+        """From a side of a box and its axis to pixels of the crop, inside it."""
+        region = self.kept.escalation.region
+        corner, limits = (region.x1, region.y1), (pixels.shape[1], pixels.shape[0])
+
+        def to_crop(side: float, axis: int) -> float:
+            return min(max((side - corner[axis]) * scale, 0.0), float(limits[axis]))
+
+        return to_crop
+
+
+def _describe(entry: Entry, opinion: _Opinion, pixels: Pixels, *, image_id: int) -> dict[str, Any]:
+    """The crop as an image of a COCO document."""
+    escalation = opinion.kept.escalation
+    return {
+        "id": image_id,
+        "file_name": f"{entry.id}.{escalation.encoding.value}",
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "date_captured": datetime.fromtimestamp(entry.captured_at_ns / 1e9, UTC).isoformat(),
+        "camera": escalation.camera,
+        "reason": entry.reason,
+    }
+
+
+def _missing(found: Salvage) -> Iterator[str]:
+    """What a command could not take in; nothing, if there is nothing."""
+    if found.bad_rows:
+        yield f"{len(found.bad_rows)} rows are damaged and are not among these"
+    if found.broken:
+        yield f"The file is damaged and there may be more than could be read: {found.broken}"
 
 
 def _make_empty(images: Path, folder: Path) -> None:

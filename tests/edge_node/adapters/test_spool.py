@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -209,6 +210,85 @@ def test_damaged_crop_ends_as_failed_and_the_others_go_on(tmp_path: Path) -> Non
     assert outcomes(tmp_path) == {"a": "failed", "b": ""}
     with read(tmp_path) as database:
         assert list(database.damages()) == []
+
+
+def test_crop_that_is_no_blob_ends_as_failed_and_the_others_go_on(tmp_path: Path) -> None:
+    """One bit of the head of a record makes text of a blob."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("a", "b")
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE crops SET question = CAST(question AS TEXT) WHERE id = 'a'")
+    again = Spooled(tmp_path)
+    with again.running():
+        assert again.take() == ["b"]
+        again.append("c")
+    assert outcomes(tmp_path) == {"a": "failed", "b": "", "c": ""}
+
+
+@pytest.mark.parametrize("column", ["run", "reason"])
+def test_flipped_bit_in_a_text_is_damage_and_no_failing_disk(tmp_path: Path, column: str) -> None:
+    """It is not UTF-8 any more. The spool is moved aside once, and what comes is kept."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("aaaa", "bbbb", "cccc")
+    data = bytearray((tmp_path / FILE).read_bytes())
+    # In the table itself, where all columns lie next to each other, and not in an index.
+    row = rb"bbbb(?P<run>earlier).{16}(?P<reason>uncertain)"
+    found = re.search(row, data, re.DOTALL)
+    assert found is not None
+    data[found.start(column)] ^= 0x80
+    (tmp_path / FILE).write_bytes(data)
+    again = Spooled(tmp_path)
+    with again.running():
+        again.take()
+        wait_for(lambda: again.counted("edge_spool_quarantines_total") == 1)
+        again.append("new")
+        assert again.heard.written == ["new"]
+    assert outcomes(tmp_path) == {"new": ""}
+    assert again.counted("edge_spool_quarantines_total") == 1
+
+
+def test_row_that_says_it_is_huge_is_let_go_of(tmp_path: Path) -> None:
+    """The sum of such rows is more than SQLite reckons with, and no failing disk either."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("a", "b", "c")
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute(f"UPDATE escalations SET size_bytes = {2**63 - 1} WHERE id <> 'a'")
+    again = Spooled(tmp_path)
+    with again.running():
+        again.append("d")
+        again.heard.wait(lambda: len(again.heard.gone) == 2)
+    assert outcomes(tmp_path) == {"a": "", "b": "evicted", "c": "evicted", "d": ""}
+    assert again.counted("edge_spool_errors_total") == 0
+
+
+def test_what_is_read_in_a_snapshot_is_of_one_moment(tmp_path: Path) -> None:
+    """Whatever is written meanwhile, nothing that it lists is missing."""
+    spool = Spooled(tmp_path)
+    with spool.running():
+        spool.append("a", "b")
+        with read(tmp_path) as database:
+            with database.snapshot():
+                entries = database.salvage().entries
+                with sqlite3.connect(tmp_path / FILE) as connection:
+                    connection.execute("DELETE FROM crops")
+                assert [database.kept(entry).escalation.id for entry in entries] == ["a", "b"]
+            with pytest.raises(IntegrityError, match="holds no crop"):
+                database.kept(entries[0])
+
+
+def test_spool_whose_key_mark_is_no_blob_is_moved_aside(tmp_path: Path) -> None:
+    """The edge node starts."""
+    with Spooled(tmp_path).running():
+        pass
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE meta SET value = 'hardcase spool'")
+    again = Spooled(tmp_path)
+    with again.running():
+        again.append("a")
+    assert again.counted("edge_spool_quarantines_total") == 1
 
 
 def test_texts_cannot_change_places(tmp_path: Path) -> None:

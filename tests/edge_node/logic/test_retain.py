@@ -56,6 +56,15 @@ def test_order_of_holdings_does_not_matter(holdings: list[Holding], random: obje
     assert first == choose_evictions(turned, count_max=20, bytes_max=200_000)
 
 
+@given(HOLDINGS, st.integers(-10, 0), st.integers(-10, 0))
+def test_where_others_take_all_the_room_all_go(
+    holdings: list[Holding], count_max: int, bytes_max: int
+) -> None:
+    """Also where there are none."""
+    gone = choose_evictions(holdings, count_max=count_max, bytes_max=bytes_max)
+    assert {one.id for one in gone} == {one.id for one in holdings}
+
+
 def test_least_value_per_byte_goes_first() -> None:
     """Within one stretch of time."""
     holdings = [holding(n, at=0, value=0.1 * (n + 1)) for n in range(10)]
