@@ -5,9 +5,10 @@ What the edge kept without a verdict falls into strata by what it did with it:
 * `reported`: a track that it stands by;
 * `dismissed`: a track that it does not report;
 * `empty`: a *place of a frame*, a square of the crop's size at a position drawn uniformly for that
-  frame, if no track touches it. Every frame that the model looked at is one such unit or none. So
-  the rate of this stratum is the share of empty places in which the cloud finds an object whole; a
-  missed object counts in as many frames as it is seen in.
+  frame, if no track touches it and nothing of it is hidden from the cloud. Every frame that the
+  model looked at is one such unit or none. So the rate of this stratum is the share of empty places
+  in which the cloud finds an object whole; a missed object counts in as many frames as it is seen
+  in.
 
 A unit is drawn where a keyed hash of it falls below its stratum's probability. So a draw can be
 repeated, knows nothing of the score, the price or the pixels, and of a track it can be foreseen
@@ -15,8 +16,10 @@ while its crop can still be cut. A track is drawn once, when it is known that no
 
 Probabilities follow the number of units, never their answers, so that about as many audits are made
 in a quiet hour as in a busy one; each draw keeps the probability that it was made with. An audit
-that cannot be paid or is not answered is *lost*, never drawn anew: drawing another in its place
-would favour what is cheap.
+that cannot be paid, is not answered or is not decided by its answer is *lost*, never drawn anew:
+drawing another in its place would favour what is cheap. So is that of a track that ended while the
+cloud was asked about it and did not answer: its crop is gone, and it is counted all the same, or
+doubtful tracks would leave the population whenever the link does.
 
 Single-threaded; owned by the frame lane.
 """
@@ -108,14 +111,19 @@ class AuditSampler:
         ticket, *_ = self._tickets("place", sequence, 3)
         return self._draw(Stratum.EMPTY, sequence, ticket, now_ns, place)
 
-    def answer(self, draw: Draw, findings: Iterable[Finding]) -> bool:
-        """Books the verdict about a draw; returns whether it is a silent error."""
+    def answer(self, draw: Draw, findings: Iterable[Finding]) -> bool | None:
+        """Books the verdict about a draw.
+
+        Returns:
+            Whether it is a silent error; None where that is undecided: the draw is to be lost.
+        """
         wrong = is_silent_error(draw.stratum, findings)
-        self._ledger.answer(draw, wrong=wrong)
+        if wrong is not None:
+            self._ledger.answer(draw, wrong=wrong)
         return wrong
 
     def lose(self, draw: Draw) -> None:
-        """Books that a draw was not paid, not sent or not answered."""
+        """Books that a draw was not paid, not sent, not answered or not decided."""
         self._ledger.lose(draw)
 
     def estimate(self, now_ns: int) -> AuditEstimate:
@@ -145,7 +153,7 @@ class AuditSampler:
         ]
 
 
-def is_silent_error(stratum: Stratum, findings: Iterable[Finding]) -> bool:
+def is_silent_error(stratum: Stratum, findings: Iterable[Finding]) -> bool | None:
     """Whether a verdict contradicts what the edge kept to itself.
 
     A reported track is wrong when it is refuted or reclassified; a dismissed one when anything is
@@ -155,13 +163,18 @@ def is_silent_error(stratum: Stratum, findings: Iterable[Finding]) -> bool:
     Args:
         stratum: What the edge did.
         findings: Of the verdict; subject 0 is the track that was drawn.
+
+    Returns:
+        Whether it does; None where the answer leaves the track undecided.
     """
     if stratum is Stratum.EMPTY:
         return any(finding.effect is Effect.ADDED for finding in findings)
     effects = {finding.effect for finding in findings if finding.subject == 0}
+    if effects <= {Effect.UNDECIDED}:
+        return None
     if stratum is Stratum.REPORTED:
-        return Effect.CONFIRMED not in effects
-    return Effect.CONFIRMED in effects or Effect.RECLASSIFIED in effects
+        return not effects.isdisjoint({Effect.REFUTED, Effect.RECLASSIFIED})
+    return not effects.isdisjoint({Effect.CONFIRMED, Effect.RECLASSIFIED})
 
 
 class _SamplingRate:

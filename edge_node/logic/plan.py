@@ -115,11 +115,16 @@ class Planner:
             prices: what is given up.
             texture: looks at the pixels of a region.
         """
-        regions = self._worth_asking(boxes, gains, anchors, frame_size, prices)
-        if len(regions) == 0:
+        if not anchors.any():
             return []
-        regions = self._merge(regions, texture(Region(*regions[0].tolist())))
-        asks, net = self._price(regions, boxes, gains, prices, texture)
+        asks: list[Ask] = []
+        net = 0.0
+        if self._model.crop_share > 0:
+            regions = self._worth_asking(boxes, gains, anchors, frame_size, prices)
+            if len(regions) == 0:
+                return []
+            regions = self._merge(regions, texture(Region(*regions[0].tolist())))
+            asks, net = self._price(regions, boxes, gains, prices, texture)
         if self._model.frame_share > 0:
             whole = np.array([[0, 0, *frame_size]], np.int64)
             frame, frame_net = self._price(whole, boxes, gains, prices, texture, whole=True)
@@ -179,8 +184,6 @@ class Planner:
         """Regions of anchors whose gain pays for the pixels in them, what is shared left aside."""
         at = anchors.nonzero()[0]
         own = self._regions(boxes[at], frame_size)
-        if at.size == 0 or (self._model.frame_share > 0 and self._model.crop_share == 0):
-            return own
         sides = own[:, 2:] - own[:, :2]
         cost = np.float32(prices.per_byte) * self._bytes_per_px * (sides[:, 0] * sides[:, 1])
         net = np.float32(self._model.crop_share) * gains[:, at] - cost

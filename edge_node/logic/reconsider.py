@@ -35,7 +35,7 @@ def overrule(rows: Rows) -> int:
         return 0
     votes, cloud_label = rows["votes"][at], rows["cloud_label"][at]
     seen = (rows["detections"] - rows["window_detections"])[at]
-    means = (votes - rows["window_votes"][at]) / seen[:, None].astype(np.float32)
+    means = (votes - rows["window_votes"][at]) / seen[:, None]
     known = cloud_label < means.shape[1]  # the cloud may name what the edge has no class for
     means[known, cloud_label[known]] = 0
     surer = np.maximum(_clearly_above(rows["asked_score"][at]), rows["cloud_score"][at])

@@ -37,9 +37,10 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("velocity", np.float32, (2,)),
         # The last detection's own box, unsmoothed: what is really in the pixels of that frame.
         ("seen_box", np.float32, (4,)),
-        # Evidence of the edge, scores calibrated: running mean, class votes, best moment.
+        # Evidence of the edge, scores calibrated: running mean, class votes, best moment. Votes are
+        # sums over days: in float32 a parked object's would round away what a frame adds.
         ("score", np.float32),
-        ("votes", np.float32, (classes,)),
+        ("votes", np.float64, (classes,)),
         ("edge_label", np.int32),
         ("best_score", np.float32),
         ("best_box", np.float32, (4,)),
@@ -65,7 +66,7 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         # detections whose votes against the cloud's class overrule it when they are clear.
         ("asked_score", np.float32),
         ("asked_area", np.float32),
-        ("window_votes", np.float32, (classes,)),
+        ("window_votes", np.float64, (classes,)),
         ("window_detections", np.int32),
         ("overruled", np.bool_),
         # Memory of the policy.

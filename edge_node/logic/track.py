@@ -52,13 +52,18 @@ class Tracker:
         self.rows: Rows = self._table[:0]
         self.refused_starts = 0
         self._next_id = 1
-        self._sequence = BEFORE_FIRST
+        self._sequence = self._began = BEFORE_FIRST
         self._scene = np.zeros(2, np.float32)
         self._rigid = False
+        self._looks_since_scene = 0
+        self._has_looked = False
 
     def advance(self, sequence: int) -> None:
         """Carries every track to the frame with this sequence number by its own velocity."""
-        steps = 1 if self._sequence == BEFORE_FIRST else max(0, sequence - self._sequence)
+        if self._sequence == BEFORE_FIRST:
+            self._began, steps = sequence, 1
+        else:
+            steps = max(0, sequence - self._sequence)
         self._sequence = sequence
         if len(self.rows) == 0 or steps == 0:
             return
@@ -73,6 +78,7 @@ class Tracker:
 
     def observe(self, detections: Detections) -> None:
         """Joins the detections of the present frame, with calibrated scores, to the tracks."""
+        self._has_looked = True
         self.rows["missed"] += 1
         floor = self._keep[detections.class_ids]
         kept = (detections.scores >= floor).nonzero()[0]
@@ -124,8 +130,7 @@ class Tracker:
         if self._rigid:
             allowed = np.where(rows["confirmed"] & self._rides(), max(limit, carried), allowed)
         if rows["from_cloud"].any():
-            unseen = carried if self.scene_moves else 2 * limit
-            allowed = np.where(rows["from_cloud"], unseen, allowed)
+            allowed = np.where(rows["from_cloud"], self._unseen_frames_max, allowed)
             absent = np.where(rows["from_cloud"], rows["coasted"], absent)
         twice_center = rows["box"][:, :2] + rows["box"][:, 2:]
         size = np.array([2 * frame_width, 2 * frame_height], np.float32)
@@ -136,8 +141,8 @@ class Tracker:
     def end_all(self) -> Rows:
         """Ends every track (the stream ends, or its frames change size)."""
         self._sequence = BEFORE_FIRST
-        self._scene[:] = 0
-        self._rigid = False
+        self._has_looked = False
+        self._forget_scene()
         return self._remove(np.ones(len(self.rows), np.bool_))
 
     def add_from_cloud(self, box: Boxes, *, label: int, score: float) -> int | None:
@@ -157,10 +162,23 @@ class Tracker:
         row["first_sequence"] = row["last_sequence"] = max(0, self._sequence)
         return int(self._append(row)[0])
 
+    def carries_from(self, sequence: int) -> bool:
+        """Whether an object that only the cloud saw, in this frame, would be carried still."""
+        return self.has_seen(sequence) and self._sequence - sequence <= self._unseen_frames_max
+
+    def has_seen(self, sequence: int) -> bool:
+        """Whether this frame is of the present scene, and none of before all tracks ended."""
+        return self._sequence != BEFORE_FIRST and sequence >= self._began
+
     @property
     def sequence(self) -> int:
         """Sequence number of the present frame."""
         return self._sequence
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether detections are known of any frame since the tracks began, or had to end."""
+        return self._has_looked
 
     @property
     def scene_velocity(self) -> Floats:
@@ -171,6 +189,12 @@ class Tracker:
     def scene_moves(self) -> bool:
         """Whether the scene moves as a whole, like a conveyor."""
         return bool(np.abs(self._scene).max() > 0.5)
+
+    @property
+    def _unseen_frames_max(self) -> int:
+        """How many frames an object is carried that only the cloud saw."""
+        settings = self._settings
+        return settings.carried_frames_max if self.scene_moves else 2 * settings.max_missed_frames
 
     def _update(self, at: Positions, found: Detections) -> None:
         if at.size == 0:
@@ -209,11 +233,21 @@ class Tracker:
         self.rows[at] = rows
 
     def _learn_scene(self) -> None:
+        """Learns how the scene moves from three settled tracks or more.
+
+        Fewer cannot tell a motion that is common, but that one is over: it is forgotten at once
+        where none of them shares it, and after `carried_frames_max` frames in any case.
+        """
         rows = self.rows
         settled = (rows["detections"] >= _SETTLED_DETECTIONS) & (rows["coasted"] == 0)
         velocities = rows["velocity"][settled]
         if len(velocities) < 3:
+            self._looks_since_scene += 1
+            alone = velocities.size > 0 and not self._shares_scene(velocities).any()
+            if alone or self._looks_since_scene > self._settings.carried_frames_max:
+                self._forget_scene()
             return
+        self._looks_since_scene = 0
         median = np.sort(velocities, axis=0)[len(velocities) // 2]
         off = np.abs(velocities - median).max(axis=1)
         speed = np.abs(median).max()
@@ -223,7 +257,13 @@ class Tracker:
         if len(steady) >= 3:
             # Traffic that flows one way does not keep to a twentieth of its speed; a belt does.
             at_pace = np.count_nonzero(steady <= 0.3 + 0.05 * speed)
-            self._rigid = self.scene_moves and bool(at_pace >= 0.8 * len(steady))
+            self._rigid = bool(at_pace >= 0.8 * len(steady))
+        self._rigid = self._rigid and self.scene_moves
+
+    def _forget_scene(self) -> None:
+        self._scene = np.zeros(2, np.float32)
+        self._rigid = False
+        self._looks_since_scene = 0
 
     def _mark_doubles(self) -> None:
         """Finds tracks of one object: one is seen where another, not seen, is expected.
@@ -261,7 +301,10 @@ class Tracker:
 
     def _rides(self) -> Mask:
         """Which tracks move with the scene, as well as their own velocity tells."""
-        off = np.abs(self.rows["velocity"] - self._scene).max(axis=1)
+        return self._shares_scene(self.rows["velocity"])
+
+    def _shares_scene(self, velocities: Floats) -> Mask:
+        off = np.abs(velocities - self._scene).max(axis=1)
         return np.asarray(off <= 1.0 + 0.25 * np.abs(self._scene).max(), np.bool_)
 
     def _start_tracks(self, found: Detections) -> None:

@@ -34,6 +34,7 @@ from edge_node.values import (
     FrameOutcome,
     IgnoredVerdict,
     News,
+    Repeated,
 )
 from foundation.clock import Clock, elapsed_s
 from foundation.errors import RejectedError
@@ -220,7 +221,8 @@ class FrameLane:
                 outcome=outcome,
                 frame_width=width,
                 frame_height=height,
-                rows=rows[rows["confirmed"]],
+                # Until the model has looked at a frame it is not known to be empty either.
+                rows=rows[rows["confirmed"]] if self._tracker.has_looked else None,
                 labels=self._reconciler.labels,
                 reporting=self._reporting,
             )
@@ -231,6 +233,8 @@ class FrameLane:
             self._asking.hear_size(news)
         elif isinstance(news, Accepted):
             self._asking.hear_accepted(news)
+        elif isinstance(news, Repeated):
+            self._asking.hear_repeated(news)
         elif isinstance(news, Deferred):
             self._asking.hear_deferred()
             for record in self._reconciler.defer(news.escalation_id):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from foundation.clock import Clock, after_s, elapsed_s
 
+log = logging.getLogger(__name__)
+
 _LAG_MAX_S = 0.25
+_STEP_MAX_S = 10.0
+"""Longest step from one moment to the next that is waited out, unless the one before was alike."""
+_ALIKE = 0.1
 
 
 class Pacer:
@@ -14,12 +20,17 @@ class Pacer:
 
     A frame's instant is the one at which it is due, so that a wake-up that comes late counts as
     latency, as it does with a camera. A source that falls behind by more than a quarter of a
-    second starts its schedule anew, since a camera does not hand out frames of the past.
+    second starts its schedule anew, since a camera does not hand out frames of the past. So does
+    one whose moments jump, backwards or far ahead: damaged timestamps are not waited out. The log
+    says it once.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._start_ns: int | None = None
+        self._moment_s = 0.0
+        self._step_s = 0.0
+        self._told = False
 
     def wait(self, moment_s: float, stop: threading.Event) -> int | None:
         """Waits until a moment of the recording is due.
@@ -31,7 +42,7 @@ class Pacer:
         Returns:
             The instant of capture, or None when `stop` was set.
         """
-        if self._start_ns is None:
+        if self._jumps(moment_s) or self._start_ns is None:
             self._start_ns = after_s(self._clock.now_ns(), -moment_s)
         due_ns = after_s(self._start_ns, moment_s)
         left_s = elapsed_s(self._clock.now_ns(), due_ns)
@@ -41,3 +52,15 @@ class Pacer:
         if left_s > 0 and stop.wait(left_s):
             return None
         return due_ns
+
+    def _jumps(self, moment_s: float) -> bool:
+        """Whether a moment is no plausible next one; a steady picture a minute is plausible."""
+        step_s, before_s = moment_s - self._moment_s, self._step_s
+        self._moment_s, self._step_s = moment_s, step_s
+        alike = abs(step_s - before_s) <= _ALIKE * before_s
+        if self._start_ns is None or alike or 0 <= step_s <= _STEP_MAX_S:
+            return False
+        if not self._told:
+            self._told = True
+            log.warning("timestamps jump by %.2f s: frames are played on from there", step_s)
+        return True

@@ -209,6 +209,20 @@ def test_wrong_is_what_the_verdict_contradicts(
     assert is_silent_error(stratum, judged.findings) is wrong
 
 
+@pytest.mark.parametrize("stratum", [Stratum.REPORTED, Stratum.DISMISSED])
+def test_answer_that_decides_nothing_is_neither_right_nor_wrong(stratum: Stratum) -> None:
+    """Something of another class is there, and the crop's border cuts it."""
+    box = np.array([660, 405, 690, 435], np.float32)
+    asked = question(Subject(1, box, "open", 0.95, asked=True), region=Region(500, 320, 692, 512))
+    judged = judge(asked, found((660, 405, 692, 435, 0.9, "short")), FusionSettings())
+    assert [finding.effect for finding in judged.findings] == [Effect.UNDECIDED]
+    assert is_silent_error(stratum, judged.findings) is None
+    sampler = make_sampler(audits_per_h=10_800.0)
+    draw, *_ = draw_tracks(sampler, 70)
+    assert sampler.answer(draw, judged.findings) is None
+    assert sampler.estimate(H_NS).overall.answered == 0
+
+
 def test_every_draw_ends_in_one_count_where_it_was_kept() -> None:
     """Answers and losses hours later belong to the hour of the draw; older ones change nothing."""
     sampler = make_sampler(audits_per_h=10_800.0)

@@ -119,6 +119,23 @@ def test_the_whole_frame_is_sent_where_it_is_cheaper() -> None:
     assert one[0].region != Region(0, 0, *FRAME)
 
 
+def test_where_crops_are_never_worth_it_only_the_whole_frame_is_looked_at() -> None:
+    """No crop is joined or priced, however many proposals there are."""
+    boxes = np.array([[x, 100, x + 12, 112] for x in range(0, 600, 12)], np.float32)
+    looked_at = []
+
+    def look(region: Region) -> float:
+        looked_at.append(region)
+        return 1.0
+
+    planner = Planner(gain_model(crop_share=0.0, frame_share=1.0), SETTINGS)
+    gains, anchors = np.ones((2, len(boxes)), np.float32), np.ones(len(boxes), np.bool_)
+    asks = planner.plan(boxes, gains, anchors, FRAME, Prices(1e-6), look)
+    assert [ask.region for ask in asks] == [Region(0, 0, *FRAME)]
+    assert looked_at == [Region(0, 0, *FRAME)]
+    assert planner.plan(boxes, gains, ~anchors, FRAME, Prices(1e-6), look) == []
+
+
 def test_a_level_that_the_escalator_does_not_take_is_never_chosen() -> None:
     """However well it would pay."""
     planner = Planner(gain_model(), SETTINGS)

@@ -81,6 +81,14 @@ def test_long_quiet_time_does_not_delay_contrary_evidence() -> None:
     assert see(rows, 0, 0.9) == 1
 
 
+def test_votes_of_days_do_not_round_what_a_window_adds() -> None:
+    """Two days of a parked object: in single precision each vote would count as 1."""
+    days = {"votes": (4.5e6, 0, 0), "window_votes": (4.5e6, 0, 0)}
+    rows = rows_of({**RECLASSIFIED, **days, "asked_score": 0.7})
+    assert see(rows, 0, 0.8) == 0
+    assert labels_of(rows).tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("differs", "changed"),
     [

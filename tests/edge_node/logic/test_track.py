@@ -59,6 +59,50 @@ def test_new_track_starts_with_the_motion_of_the_scene() -> None:
     np.testing.assert_allclose(tracked.rows["velocity"][-1], [12, 0], atol=0.5)
 
 
+def after_traffic(rules: TrackSettings = RULES) -> Tracker:
+    """A tracker that has seen three cars pass at one pace, and then nothing any more."""
+    tracked = tracker(rules)
+    for sequence in range(40):
+        step(tracked, sequence, detections(*[(100 + 12 * sequence, y) for y in (100, 300, 500)]))
+    assert tracked.scene_moves
+    return tracked
+
+
+def test_motion_that_nothing_shows_any_more_is_forgotten() -> None:
+    """After so many frames that were looked at: a camera over a road is no conveyor for ever."""
+    tracked = after_traffic(RULES.model_copy(update={"carried_frames_max": 20}))
+    for sequence in range(40, 60):
+        step(tracked, sequence, detections())
+    for sequence in range(60, 200):
+        step(tracked, sequence, None)
+    assert tracked.scene_moves
+    step(tracked, 200, detections())
+    assert not tracked.scene_moves
+    step(tracked, 201, detections((600, 700)))
+    assert tracked.rows["velocity"][-1].tolist() == [0, 0]
+
+
+def test_motion_that_the_only_settled_track_contradicts_is_forgotten_at_once() -> None:
+    """Something stands where cars went by; once gone, it is not carried as on a belt."""
+    tracked = after_traffic()
+    for sequence in range(40, 46):
+        step(tracked, sequence, detections((600, 700)))
+    assert not tracked.scene_moves
+    ended = [len(step(tracked, sequence, detections())) for sequence in range(46, 56)]
+    assert sum(ended) >= 1
+    assert len(tracked.rows) == 0
+
+
+def test_motion_of_a_belt_outlasts_the_gap_between_boards() -> None:
+    """Also while one or two tracks are seen that share it."""
+    tracked = after_traffic()
+    for sequence in range(40, 100):
+        step(tracked, sequence, detections())
+    for sequence in range(100, 140):
+        step(tracked, sequence, detections((100 + 12 * (sequence - 100), 300)))
+    assert tracked.scene_moves
+
+
 def test_scene_without_common_motion_has_none() -> None:
     """Objects that go their own ways do not push new ones."""
     tracked = tracker()

@@ -10,6 +10,7 @@ import pytest
 
 from edge_node.values import EscalationOutcome
 from foundation.escalations import LabelledBoxes
+from foundation.frames import Detections
 from tests.edge_node.pipeline.bench import AskingBench, seen
 
 MANY = {"audits_per_h": 3600}
@@ -84,6 +85,89 @@ def test_audits_end_as_right_wrong_or_lost(bench: AskingBench) -> None:
     assert (figures["right"], figures["wrong"]) == (1, 1)
     assert figures["lost"] >= 1
     assert bench.count("edge_audit_losses_total", cause="unanswered") == 1
+
+
+def test_audit_judges_what_the_edge_came_to_say(bench: AskingBench) -> None:
+    """Not what it took the track for in its best moment, of which the crop is."""
+    for _ in range(20):
+        bench.frames(4, seen((300, 200, 0.9)))
+        bench.frames(20, seen((300, 200, 0.97), class_id=2))
+        bench.frames(12, NOTHING)
+        if of_tracks(bench):
+            break
+    candidate = of_tracks(bench)[0]
+    (subject,) = candidate.question.subjects
+    assert subject.score < 0.95, "the moment is one in which it passed for blue"
+    assert (subject.label, candidate.proposals.labels) == ("red", ("red",))
+    bench.end(candidate, cloud=sees("red"))
+    figures = ended(bench, "reported")
+    assert (figures["right"], figures["wrong"]) == (1, 0)
+
+
+def test_audit_that_its_answer_does_not_decide_is_lost() -> None:
+    """The crop's border cuts what is there, and its class is another."""
+    bench = audited({"missed": {"gaps": False, "background": False}})
+    box = np.array([[200, 140, 400, 340]], np.float32)
+    large = Detections(box, np.array([0.95], np.float32), np.zeros(1, np.int32))
+    while not of_tracks(bench):
+        bench.frames(8, large)
+        bench.frames(12, NOTHING)
+    candidate = of_tracks(bench)[0]
+    box[0, 0] = candidate.question.region.x1
+    assert box[0, 0] > 0
+    bench.end(candidate, cloud=LabelledBoxes(box, np.array([0.9], np.float32), ("red",)))
+    figures = ended(bench, "reported")
+    assert figures["wrong"] == figures["right"] == 0
+    assert bench.count("edge_audit_losses_total", cause="undecided") == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "late", "counted"),
+    [
+        (EscalationOutcome.EXPIRED, False, True),
+        (EscalationOutcome.SHED, False, True),
+        (EscalationOutcome.FAILED, False, True),
+        (EscalationOutcome.EVICTED, True, True),
+        (EscalationOutcome.ANSWERED, False, False),
+        (EscalationOutcome.ANSWERED, True, False),
+        (EscalationOutcome.WITHHELD, False, False),
+    ],
+)
+def test_track_that_ends_while_the_cloud_is_asked_is_counted_where_no_answer_comes(
+    bench: AskingBench, outcome: EscalationOutcome, *, late: bool, counted: bool
+) -> None:
+    """Doubtful tracks do not leave the population with the link; without a crop it is lost."""
+    asked = 0
+    for _ in range(30):
+        bench.frames(8, seen((300, 200, 0.6)))
+        bench.frames(12, NOTHING)
+        doubtful = [c for c in bench.offered if c.question.reason != "audit"]
+        for candidate in doubtful:
+            bench.offered.remove(candidate)
+            if late:
+                bench.defer(candidate)
+            bench.end(candidate, outcome, sees("blue"), late=late)
+            bench.end(candidate, outcome, sees("blue"), late=True)  # and never twice
+        asked += len(doubtful)
+    assert asked == 30
+    figures = ended(bench, "reported")
+    assert (figures["drawn"] > 0) is counted
+    assert figures["drawn"] == figures["lost"] < asked
+    assert bench.count("edge_audit_losses_total", cause="unanswered") == figures["lost"]
+
+
+def test_track_that_a_neighbours_answer_shows_is_not_counted(bench: AskingBench) -> None:
+    """It has a verdict, although its own question got none."""
+    for _ in range(20):
+        bench.frames(8, seen((300, 200, 0.6)))
+        bench.frames(8, seen((300, 200, 0.6), (340, 200, 0.6)))
+        bench.frames(12, NOTHING)
+        own, neighbours = [c for c in bench.offered if c.question.reason != "audit"]
+        assert [subject.asked for subject in neighbours.question.subjects] == [True, False]
+        bench.end(neighbours, cloud=sees("blue"))
+        bench.end(own, EscalationOutcome.EXPIRED)
+        bench.offered.clear()
+    assert ended(bench, "reported")["drawn"] == 0
 
 
 def test_verdict_about_an_ended_track_revises_its_record(bench: AskingBench) -> None:

@@ -119,6 +119,19 @@ def test_frame_that_took_too_long_is_late() -> None:
     assert bench.outcomes() == ["late"]
 
 
+def test_only_frames_of_an_unpaced_file_wait_for_nothing() -> None:
+    """By which the alert about frames that miss their deadline tells the two apart."""
+    for on_demand in (True, False):
+        bench = Bench(cost_s=always(0.050))
+        captured_at_ns = bench.clock.now_ns()
+        bench.clock.advance_s(0.01)
+        with bench.running():
+            bench.inbox.hand_over(Arrival(0, captured_at_ns, BLANK, on_demand=on_demand))
+        assert bench.outcomes() == ["late"]
+        waited_s = bench.count("edge_stage_seconds_sum", stage="wait")
+        assert waited_s == (0.0 if on_demand else 0.01)
+
+
 def test_hopeless_frame_is_coasted_and_published_with_its_tracks() -> None:
     """The model is not run; tracks go on by their motion and say so."""
     bench = Bench(lambda call: square(10 + 3 * call))
@@ -152,6 +165,26 @@ def test_lost_picture_is_failed_and_coasted() -> None:
         bench.frame(pixels=None)
     assert bench.outcomes()[-1] == "failed"
     assert len(bench.results.of_type("frame")[-1]["tracks"]) == 1
+
+
+def test_nothing_is_known_until_the_model_has_looked() -> None:
+    """A lost picture or a model that fails does not look like an empty scene."""
+    bench = Bench(lambda call: None if call in (0, 4) else Detections.empty())
+    smaller = np.zeros((24, 32, 3), np.uint8)
+    with bench.running():
+        for pixels in (None, BLANK, BLANK, None, BLANK, BLANK, smaller, smaller, None):
+            bench.frame(pixels=pixels)
+    assert [(r["outcome"], r["tracks"]) for r in bench.results.of_type("frame")] == [
+        ("failed", None),
+        ("failed", None),
+        ("on_time", []),
+        ("failed", []),
+        ("on_time", []),
+        ("on_time", []),
+        ("failed", None),
+        ("on_time", []),
+        ("failed", []),
+    ]
 
 
 def test_change_of_frame_size_ends_all_tracks() -> None:
