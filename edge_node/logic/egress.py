@@ -7,6 +7,8 @@ detector misses is hidden by a zone alone.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,11 +16,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_node.config import EgressSettings
-from edge_node.logic.rows import Mask
+from edge_node.logic.rows import Floats, Mask
 from edge_node.values import EgressRefusal
 from foundation.errors import ConfigError
 from foundation.escalations import LabelledBoxes, Region
 from foundation.frames import Boxes, Pixels
+from foundation.geometry import intersection_matrix
 
 GREY = 128
 _CELLS = 4
@@ -28,8 +31,10 @@ _MARGIN = 0.15
 _HEAD_SHARE = 1 / 3
 """Of a standing body's height, what its head and shoulders take."""
 _STEPS_A_PX = 4
-_HIDDEN_SHARE = 0.5
-"""A crop of which more is masked has nothing to ask about."""
+HIDDEN_SHARE = 0.5
+"""A crop, or an object, of which more is hidden has nothing to ask about."""
+_TICKS = (np.arange(16, dtype=np.float32) + np.float32(0.5)) / np.float32(16)
+"""Where a box is looked at, each way, in its sides: as fine as a share of it must be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,46 @@ class Redaction:
         if self.zone is not None:
             crop[self.zone[region.y1 : region.y2, region.x1 : region.x2]] = GREY
 
+    def hidden_shares(self, boxes: Boxes) -> Floats:
+        """How much (N,) of each box (N, 4), source pixels, is hidden in whatever shows it."""
+        if self.zone is None and len(self.masked) + len(self.blurred) == 0:
+            return np.zeros(len(boxes), np.float32)
+        x = boxes[:, :1] + (boxes[:, 2:3] - boxes[:, :1]) * _TICKS
+        y = boxes[:, 1:2] + (boxes[:, 3:] - boxes[:, 1:2]) * _TICKS
+        hidden = np.zeros((len(boxes), len(_TICKS), len(_TICKS)), np.bool_)
+        if self.zone is not None:
+            height, width = self.zone.shape
+            column = x.astype(np.intp).clip(0, width - 1)
+            row = y.astype(np.intp).clip(0, height - 1)
+            hidden = self.zone[row[:, :, None], column[:, None]]
+        over = np.concatenate([self.masked, self.blurred])
+        box, by = intersection_matrix(boxes, over).nonzero()
+        if box.size:
+            x1, y1, x2, y2 = over[by].T[:, :, None]
+            across = (x1 <= x[box]) & (x[box] < x2)
+            down = (y1 <= y[box]) & (y[box] < y2)
+            first = np.flatnonzero(np.diff(box, prepend=-1))
+            cells = down[:, :, None] & across[:, None]
+            hidden[box[first]] |= np.logical_or.reduceat(cells, first, axis=0)
+        shares: Floats = hidden.mean(axis=(1, 2), dtype=np.float32)
+        return shares
+
 
 NOTHING_HIDDEN = Redaction()
 
 
+def digest_of(settings: EgressSettings) -> str:
+    """What tells two egress policies apart: the SHA-256 of all that they say but for the ledger."""
+    said = settings.model_dump(mode="json", exclude={"ledger"}, exclude_defaults=True)
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
 class EgressPolicy:
-    """The settings, for a bundle's labels."""
+    """The settings, for a bundle's labels.
+
+    Attributes:
+        hidden_labels: By the bundle's labels, classes of which something is hidden.
+    """
 
     def __init__(self, settings: EgressSettings, labels: Sequence[str]) -> None:
         """Takes the labels that the edge's model can see.
@@ -81,13 +120,13 @@ class EgressPolicy:
         self._never = {labels.index(name) for name in settings.labels_never}
         self._whole = {labels.index(n) for n, part in settings.blur.items() if part == "whole"}
         self._head = {labels.index(n) for n, part in settings.blur.items() if part == "head"}
-        self._hides_objects = bool(self._never or self._whole or self._head)
+        self.hidden_labels = frozenset(self._never | self._whole | self._head)
         self._zones: dict[tuple[int, int], Mask] = {}
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is ever hidden."""
-        return not (self._hides_objects or self._settings.zones_never)
+        return not (self.hidden_labels or self._settings.zones_never)
 
     def redaction(self, size: tuple[int, int], boxes: Boxes, class_ids: Sequence[int]) -> Redaction:
         """What may not leave of a frame.
@@ -100,7 +139,7 @@ class EgressPolicy:
         if self.is_empty:
             return NOTHING_HIDDEN
         masked, blurred = [], []
-        if self._hides_objects:
+        if self.hidden_labels:
             for box, class_id in zip(boxes.tolist(), class_ids, strict=True):
                 if class_id in self._never:
                     masked.append(_widened(box))
@@ -130,7 +169,7 @@ class EgressPolicy:
             return EgressRefusal.SIDE
         if image_bytes > settings.crop_bytes_max:
             return EgressRefusal.BYTES
-        if not self.is_empty and float((crop == GREY).all(axis=2).mean()) > _HIDDEN_SHARE:
+        if not self.is_empty and float((crop == GREY).all(axis=2).mean()) > HIDDEN_SHARE:
             return EgressRefusal.HIDDEN
         return None
 

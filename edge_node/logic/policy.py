@@ -5,7 +5,8 @@ to leave, and lies whole in the frame. It is worth the gain that the bundle's ga
 an answer, times what that is worth on this camera by the time it comes. Tracks near each other
 share a crop; crops and levels are planned at the prices of the aim, and what is worth more than it
 costs is sent. A track is asked about once, with the frame that showed it best; again only when its
-escalation ended without an answer, or the evidence has changed since the cloud looked.
+escalation ended without an answer, or the evidence has changed since the cloud looked. What the
+egress policy mostly hides is not asked about: the cloud would not find it, and so refute it.
 
 Single-threaded; owned by the frame lane, whose track table it marks.
 """
@@ -22,9 +23,10 @@ from edge_node.config import PolicySettings
 from edge_node.logic.aim import OUTBIDS, Aim
 from edge_node.logic.budget import NS_PER_S
 from edge_node.logic.due import Whereabouts, cooling_down, drawn_tracks, due_tracks, whereabouts
+from edge_node.logic.egress import HIDDEN_SHARE
 from edge_node.logic.moments import BETTER, Moment, Moments, moment_of, sharpness_of
 from edge_node.logic.plan import FREE, Ask, Planner, Prices
-from edge_node.logic.rows import FORESEEN_NOT, Floats, Mask, Positions, Rows
+from edge_node.logic.rows import FORESEEN_NOT, Floats, Mask, Positions, Rows, labels_of
 from edge_node.logic.spending import Reservation
 from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
@@ -110,6 +112,7 @@ class Policy:
         worth: Worth,
         limits: tuple[Floats, Floats, Floats],
         foresees: Callable[[int], bool],
+        hidden_labels: frozenset[int] = frozenset(),
     ) -> None:
         """Takes what the policy decides by.
 
@@ -121,6 +124,7 @@ class Policy:
             worth: What a gain is worth.
             limits: Per class (classes,) the band's low and high ends, and the report threshold.
             foresees: Whether a track will be drawn for the audit if nobody is asked about it.
+            hidden_labels: Classes of which the egress policy hides something.
         """
         self._settings = settings
         self._model = model
@@ -129,6 +133,7 @@ class Policy:
         self._worth = worth
         self._low, self._high, self._report = limits
         self._foresees = foresees
+        self._hidden_labels = hidden_labels
         self._offered_at_ns = 0
         self.suppressed: dict[Suppression, int] = {}
         self.moments = Moments()
@@ -180,15 +185,19 @@ class Policy:
         scores: Scores,
     ) -> list[Decision]:
         """Holds the best moments of tracks, and asks about those that may be asked about."""
+        self.forget_unhidden(rows, at)
         gains = self._model.gains_of(scores[at], np.sqrt(box_areas(places.boxes)))
+        hidden = view.redaction.hidden_shares(places.boxes) > HIDDEN_SHARE
+        whole = ~(places.cut | hidden)
         held = rows["held_merit"][at]
         # What is offered for the first time is asked about now, or held from the next frame on.
         known = rows["offered"][at] | ~open_ | (held > 0)
-        merit = self._hold(rows, at, view, places.boxes, ~places.cut & known, gains.max(axis=0))
+        merit = self._hold(rows, at, view, places.boxes, whole & known, gains.max(axis=0))
         held = rows["held_merit"][at]
-        stale = (held > 0) & (places.cut | (merit < _STALE * held))
-        self._note(rows, at[open_ & places.cut & ~stale], Suppression.CUT_BY_FRAME)
-        whole = ~places.cut
+        stale = (held > 0) & (~whole | (merit < _STALE * held))
+        kept = open_ & ~whole & ~stale
+        self._note(rows, at[kept & hidden], Suppression.HIDDEN)
+        self._note(rows, at[kept & ~hidden], Suppression.CUT_BY_FRAME)
         offered = _Offers(rows, at, places, wanted & whole, open_ & whole & ~stale, open_ & stale)
         if not (offered.now | offered.of_moment).any():
             return []
@@ -196,6 +205,25 @@ class Policy:
         prices = self._aim.prices(view.now_ns)
         self._learn(offered, values, view, prices)
         return list(self._spend(offered, gains, values, view, prices))
+
+    def forget_unhidden(self, rows: Rows, at: Positions) -> None:
+        """Forgets moments of tracks at these positions that show what is to be hidden by now.
+
+        They were cut while the track passed for another class.
+        """
+        if not self._hidden_labels:
+            return
+        at = at[rows["held_merit"][at] > 0]
+        tracks = rows[at]
+        labels = zip(tracks["edge_label"].tolist(), labels_of(tracks).tolist(), strict=True)
+        for position, track_id, known_as in zip(
+            at.tolist(), tracks["track_id"].tolist(), labels, strict=True
+        ):
+            moment = self.moments.of(track_id)
+            hides_as = self._hidden_labels.intersection(known_as)
+            if moment is not None and not hides_as <= {moment.label}:
+                self.moments.forget(track_id)
+                rows["held_merit"][position] = 0
 
     def suppress_all(self, rows: Rows) -> None:
         """Notes that there is nobody to ask."""

@@ -9,7 +9,7 @@ Single-threaded; owned by the frame lane.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from edge_node.logic.records import DEFERRED, PENDING, Correction, Record, track
 from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import Positions, Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
-from edge_node.values import Ending, EscalationOutcome, IgnoredPart, Question, Subject
+from edge_node.values import Effect, Ending, EscalationOutcome, IgnoredPart, Question, Subject
 from foundation.escalations import Answer
 
 
@@ -79,6 +79,7 @@ class Reconciler:
         self._reporting = reporting
         self._cloud_digest = cloud_digest
         self._questions: dict[str, Question] = {}
+        self._current: set[str] = set()  # of them those whose picture showed the present scene
         self._memories = Memories(tracker)
         self._amender = Amender(tracker, self._memories, settings, edge_labels)
         self.labels = self._amender.labels
@@ -109,6 +110,8 @@ class Reconciler:
             gain=decision.gain,
         )
         self._questions[question.id] = question
+        if self._tracker.carries_from(sequence):
+            self._current.add(question.id)
         for subject in question.subjects:
             memory = self._memories.of(subject.track_id)
             memory.open_questions += 1
@@ -133,16 +136,25 @@ class Reconciler:
         """Closes a question: corrections of its tracks, and revised records of ended ones.
 
         An ending without an open question changes nothing, and says so. An answer of another model
-        than the expected one counts like any other, and says so.
+        than the expected one counts like any other, and says so. What it adds becomes a track only
+        where the picture that was asked about tells where it is now; else it is recorded.
         """
         question = self._questions.pop(ending.escalation_id, None)
+        current = ending.escalation_id in self._current
+        self._current.discard(ending.escalation_id)
         if question is None:
             return Fusion() if ending.late is None else self._end_late(ending.late, ending)
         places = self._memories.positions([subject.track_id for subject in question.subjects])
         reading, fusion = self._read(question, places, ending)
         if reading is not None:
             fusion.corrections.extend(self._amender.correct_subjects(reading))
-            fusion.corrections.extend(self._amender.join_additions(reading))
+            if current and self._tracker.has_seen(question.sequence):
+                fusion.corrections.extend(self._amender.join_additions(reading))
+            else:
+                findings = reading.judged.findings
+                fusion.corrections.extend(
+                    _told(reading, [one for one in findings if one.effect is Effect.ADDED])
+                )
         self._mark(question, places, ending)
         corrected = {correction.track_id for correction in fusion.corrections}
         outcome, cause = ending.outcome.value, ending.cause.value
@@ -158,6 +170,7 @@ class Reconciler:
             Records of tracks that had ended and waited for it, anew.
         """
         question = self._questions.pop(escalation_id, None)
+        self._current.discard(escalation_id)
         if question is None:
             return []
         places = self._memories.positions([subject.track_id for subject in question.subjects])
@@ -200,19 +213,7 @@ class Reconciler:
                 (alive if lives else gone).append(finding)
             living = replace(reading, judged=replace(reading.judged, findings=alive))
             fusion.corrections.extend(self._amender.correct_subjects(living))
-            for finding in gone:
-                subject = question.subjects[finding.subject] if finding.subject >= 0 else None
-                fusion.corrections.append(
-                    Correction(
-                        finding.effect,
-                        None if subject is None else subject.track_id,
-                        question,
-                        subject,
-                        reading.opinion(finding),
-                        None,
-                        earlier_run=ending.other_run,
-                    )
-                )
+            fusion.corrections.extend(_told(reading, gone, earlier_run=ending.other_run))
         self._mark(question, places, ending)
         return fusion
 
@@ -291,3 +292,20 @@ class Reconciler:
     def _track_record(self, row: Rows) -> Record:
         note = self._memories.note(int(row["track_id"][0]))
         return track_to_json(row, self._camera, self.labels, self._reporting, note)
+
+
+def _told(
+    reading: Reading, findings: Iterable[Finding], *, earlier_run: bool = False
+) -> Iterator[Correction]:
+    """What findings say of the frame of capture, where no live track is theirs any more."""
+    for finding in findings:
+        subject = reading.question.subjects[finding.subject] if finding.subject >= 0 else None
+        yield Correction(
+            finding.effect,
+            None if subject is None else subject.track_id,
+            reading.question,
+            subject,
+            reading.opinion(finding),
+            None,
+            earlier_run=earlier_run,
+        )

@@ -7,17 +7,19 @@ and what was paid for open questions. In shadow it does the same, and what it as
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import numpy as np
 
 from edge_node.config import EdgeSettings
 from edge_node.logic.audit_estimate import Draw
 from edge_node.logic.background import Abstention
+from edge_node.logic.egress import EgressPolicy
 from edge_node.logic.lookout import Lookout, Sight, in_turn
 from edge_node.logic.plan import Planner
 from edge_node.logic.policy import Decision, Policy
 from edge_node.logic.reconcile import Fusion, Reconciler
-from edge_node.logic.rows import Rows
+from edge_node.logic.rows import Rows, labels_of
 from edge_node.logic.spending import Reservation
 from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
@@ -33,6 +35,7 @@ from edge_node.values import (
     EscalationOutcome,
     Question,
     Reason,
+    Repeated,
     Subject,
     Suppression,
 )
@@ -76,6 +79,7 @@ class Asking:
             self._worth,
             (limits.low, limits.high, limits.report),
             self._auditing.foresees,
+            EgressPolicy(settings.egress, reconciler.labels).hidden_labels,
         )
         self._lookout = Lookout(
             settings.policy.missed,
@@ -133,6 +137,7 @@ class Asking:
 
         Before their records are closed, so that the verdict can still revise them.
         """
+        self._policy.forget_unhidden(rows, np.arange(len(rows)))
         for position in range(len(rows)):
             row = rows[position : position + 1]
             moment = self._policy.moments.forget(int(row["track_id"][0]))
@@ -143,6 +148,8 @@ class Asking:
             if moment is None:
                 self._auditing.lose(draw, AuditLoss.NO_CROP)
                 continue
+            # What is audited is what the edge came to say, whatever it said at that moment.
+            moment = replace(moment, label=int(labels_of(row)[0]))
             paid = self._policy.pay_for_moment(moment, now_ns)
             if isinstance(paid, Suppression):
                 self._auditing.lose(draw, AuditLoss.UNPAID)
@@ -173,6 +180,10 @@ class Asking:
         usable = np.array([level.encoding in news.encodings for level in self._levels], np.bool_)
         self._policy.planner.use(usable)
 
+    def hear_repeated(self, news: Repeated) -> None:
+        """What leaves once more is paid from what comes in next."""
+        self._policy.settle(Reservation(0.0), news.size_bytes)
+
     def hear_deferred(self) -> None:
         """No answer came while one was of use to the live result."""
         self._worth.latency.learn(None)
@@ -182,11 +193,15 @@ class Asking:
         reservation = self._payments.pop(ending.escalation_id, None)
         if reservation is not None:  # it ended before it was encoded
             self._policy.settle(reservation, 0)
+        self._auditing.end(ending, fusion, self._clock.now_ns())
+        if fusion.question is None:
+            return
         answered = ending.outcome is EscalationOutcome.ANSWERED
-        self._auditing.end(ending.escalation_id, fusion.findings if answered else None)
-        if answered and fusion.question is not None:
+        if answered:
             self._metrics.realized_gain.inc(fusion.gain)
-        if answered and fusion.question is not None and ending.late is None:
+        if ending.late is not None:
+            return  # it was deferred, and that was learned then
+        if answered:
             left_s = elapsed_s(ending.ended_at_ns, fusion.question.expires_at_ns)
             self._worth.latency.learn(max(0.0, self._settings.policy.expiry_s - left_s))
         elif ending.outcome in (EscalationOutcome.EXPIRED, EscalationOutcome.SHED):
@@ -208,7 +223,7 @@ class Asking:
 
     def _audit_place(self, rows: Rows, view: View) -> None:
         """Draws the empty place of this frame, or does not."""
-        draw = self._auditing.draw_place(rows, view.sequence, view.size, view.now_ns)
+        draw = self._auditing.draw_place(rows, view)
         if draw is None or draw.region is None:
             return
         paid = self._policy.pay(draw.region, 1.0, view, by_lot=True)

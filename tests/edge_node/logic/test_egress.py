@@ -108,6 +108,24 @@ def test_head_is_the_upper_third() -> None:
     assert np.array_equal(crop[24:], NOISE[24:])
 
 
+def test_share_of_a_box_that_is_hidden() -> None:
+    """By zone and objects together, each place once; nothing where nothing is."""
+    boxes = np.array([[10, 10, 30, 40], [40, 10, 60, 40], [22, 30, 42, 46]], np.float32)
+    own = [0, 1, 2]
+
+    def shares(**settings: Any) -> list[float]:
+        redaction = policy(**settings).redaction(SIZE, np.tile(boxes, (2, 1)), own * 2)
+        return [float(share) for share in redaction.hidden_shares(boxes)]
+
+    assert shares() == [0, 0, 0]
+    assert shares(blur={"person": "whole"}) == [1, 0, pytest.approx(0.55 * 14.5 / 16, abs=0.07)]
+    assert shares(blur={"person": "head"}) == [pytest.approx(0.38, abs=0.04), 0, 0]
+    left = [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]
+    assert shares(zones_never=left) == [1, 0, pytest.approx(0.5, abs=0.07)]
+    both = shares(zones_never=left, labels_never=["dog"], blur={"person": "whole"})
+    assert both == [1, pytest.approx(0.1, abs=0.07), 1]
+
+
 def test_objects_at_the_border_of_frame_and_crop_are_hidden_as_far_as_they_are_seen() -> None:
     """No index runs out of the picture."""
     boxes = np.array([[-20, -20, 5, 5], [60, 44, 90, 90], [200, 200, 210, 210]], np.float32)

@@ -9,10 +9,12 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from edge_node.config import EdgeSettings
+from edge_node.logic.egress import EgressPolicy
 from edge_node.logic.novelty import NoveltyModel
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.records import Record
 from edge_node.logic.reporting import Reporting
+from edge_node.logic.rows import labels_of, observed_boxes
 from edge_node.logic.track import Tracker
 from edge_node.logic.view import View
 from edge_node.metrics import EdgeMetrics
@@ -37,11 +39,11 @@ LIMITS = ScoreLimits(
 )
 
 
-def seen(*objects: tuple[float, float, float]) -> Detections:
-    """Blue things of twenty pixels: left, top, score."""
+def seen(*objects: tuple[float, float, float], class_id: int = 0) -> Detections:
+    """Things of twenty pixels, blue unless of another class: left, top, score."""
     rows = np.array(objects, np.float32).reshape(-1, 3)
     boxes = np.concatenate([rows[:, :2], rows[:, :2] + 20], axis=1)
-    return Detections(boxes, rows[:, 2].copy(), np.zeros(len(rows), np.int32))
+    return Detections(boxes, rows[:, 2].copy(), np.full(len(rows), class_id, np.int32))
 
 
 class AskingBench:
@@ -58,12 +60,14 @@ class AskingBench:
         *,
         gains: GainModel | None = None,
         ordinary: NoveltyModel | None = None,
+        egress: dict[str, Any] | None = None,
     ) -> None:
         settings = EdgeSettings.model_validate(
             {
                 "camera": "cam",
                 "tracks": {"min_detections": 2, "max_missed_frames": 8},
                 "policy": {"audit": {"audits_per_h": 0}, **(policy or {})},
+                "egress": egress or {},
             }
         )
         self.clock = ManualClock()
@@ -74,6 +78,7 @@ class AskingBench:
             self.tracker, settings.fusion, "cam", LABELS, Reporting(LIMITS.report)
         )
         rules = asking_rules(settings.policy, LIMITS, gains=gains, ordinary=ordinary)
+        self._egress = EgressPolicy(settings.egress, LABELS)
         self._sink = CandidateList()
         self.asking = Asking(settings, rules, self._reconciler, self._sink, metrics, self.clock)
         self.offered: list[Candidate] = self._sink.candidates
@@ -87,10 +92,12 @@ class AskingBench:
         self.tracker.observe(found)
         self._close(self.tracker.retire(WIDTH, HEIGHT))
         now_ns = self.clock.now_ns()
-        view = View(self.sequence, now_ns, now_ns, pixels)
-        self.asking.decide(
-            self.tracker.rows, view, found.scores, scene_moves=self.tracker.scene_moves
-        )
+        rows = self.tracker.rows
+        boxes = np.concatenate([found.boxes, observed_boxes(rows)])
+        classes = [*found.class_ids.tolist(), *labels_of(rows).tolist()]
+        redaction = self._egress.redaction((WIDTH, HEIGHT), boxes, classes)
+        view = View(self.sequence, now_ns, now_ns, pixels, redaction)
+        self.asking.decide(rows, view, found.scores, scene_moves=self.tracker.scene_moves)
         self.sequence += 1
 
     def frames(self, count: int, found: Detections, pixels: Pixels = NOISE) -> None:
@@ -113,16 +120,23 @@ class AskingBench:
         cloud: LabelledBoxes | None = None,
         *,
         cause: Cause = Cause.NONE,
+        late: bool = False,
     ) -> None:
-        """An escalation ends; an answer says what the cloud sees."""
+        """An escalation ends; an answer says what the cloud sees. Late: it had been deferred."""
         id_ = candidate.question.id
         verdict = None
         if outcome is EscalationOutcome.ANSWERED:
             verdict = Verdict(id_, Answer(cloud or LabelledBoxes.empty()), "digest")
-        ending = Ending(id_, outcome, cause, self.clock.now_ns(), verdict)
+        asked = candidate.question if late else None
+        ending = Ending(id_, outcome, cause, self.clock.now_ns(), verdict, asked)
         fusion = self._reconciler.end(ending)
         self.asking.hear_end(ending, fusion)
         self.records += fusion.revised
+
+    def defer(self, candidate: Candidate) -> None:
+        """An escalation is no longer fresh and waits in the spool."""
+        self.asking.hear_deferred()
+        self.records += self._reconciler.defer(candidate.question.id)
 
     def accept(self, *encodings: Encoding) -> None:
         """An escalator that decodes these has been reached."""

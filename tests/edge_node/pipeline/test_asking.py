@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_node.values import Cause, EscalationOutcome
+from edge_node.values import Cause, EscalationOutcome, Repeated
 from foundation.escalations import Encoding, LabelledBoxes
 from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, LevelCosts, variance_gains
-from tests.edge_node.pipeline.bench import HEIGHT, NOISE, WIDTH, AskingBench, seen
+from tests.edge_node.pipeline.bench import FRAME_S, HEIGHT, NOISE, WIDTH, AskingBench, seen
 
 NOTHING = seen()
 DOUBTFUL = seen((300, 200, 0.45))
@@ -92,6 +92,16 @@ def test_what_ends_before_it_is_encoded_is_paid_back(outcome: EscalationOutcome)
     bench.frames(10, DOUBTFUL)
     assert len(bench.offered) == 2
     assert bench.count("edge_suppressions_total", reason="budget_requests") == 1
+
+
+def test_what_is_sent_again_is_paid_from_what_comes_in() -> None:
+    """Nothing is asked until the budget has made good for it."""
+    bench = AskingBench({"uplink_bytes_per_s": 1000.0, "cooldown_s": 0.0})
+    bench.asking.hear_repeated(Repeated(256_000 + 1000))
+    bench.frames(10, DOUBTFUL)
+    assert not bench.offered
+    bench.frames(round(10.0 / FRAME_S), DOUBTFUL)
+    assert bench.offered
 
 
 def test_level_that_the_escalator_does_not_decode_is_not_used_from_then_on() -> None:
@@ -198,6 +208,22 @@ def test_changed_background_is_asked_about_once() -> None:
     region = bench.offered[0].question.region
     assert region.x1 <= 300
     assert region.x2 >= 380
+
+
+@pytest.mark.parametrize("outcome", [EscalationOutcome.EXPIRED, EscalationOutcome.SHED])
+def test_backlog_that_ends_says_nothing_about_verdicts_of_now(outcome: EscalationOutcome) -> None:
+    """That no verdict came in time was learned when it was deferred, once."""
+    values = []
+    for deferred, endings in ((False, 0), (True, 0), (True, 20)):
+        bench = AskingBench()
+        bench.frames(10, DOUBTFUL)
+        if deferred:
+            bench.defer(bench.offered[0])
+        for _ in range(endings):
+            bench.end(bench.offered[0], outcome, late=True)
+        bench.frames(10, seen((300, 200, 0.45), (100, 100, 0.45)))
+        values.append(bench.offered[1].value)
+    assert values[0] > values[1] == values[2]
 
 
 def test_prices_are_shown() -> None:
