@@ -175,7 +175,11 @@ class LaneSide:
         )
         self.metrics = EdgeMetrics(CollectorRegistry(), settings.camera)
         self._writer = ResultWriter(
-            settings.results, self.metrics.results_dropped, self.metrics.stages["write"], clock
+            settings.results,
+            self.metrics.results_dropped,
+            self.metrics.stages["write"],
+            clock,
+            lambda error: print(f"results: {error!r}", file=sys.stderr),
         )
         self._sink = CountingSink(self._writer)
         self._inbox = LaneInbox()

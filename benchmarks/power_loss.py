@@ -80,7 +80,7 @@ def kept(id_: str, size_bytes: int) -> Kept:
         edge_bundle_digest="d" * 64,
         reason="uncertain",
     )
-    return Kept(escalation, question, 0.2, "run")
+    return Kept(escalation, question, 0.2, "run", "")
 
 
 def work(folder: Path, promises: Path) -> None:

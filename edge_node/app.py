@@ -37,11 +37,12 @@ from edge_node.pipeline.egress import EgressGate, LedgeredFeed
 from edge_node.pipeline.escalation_lane import EscalationLane
 from edge_node.pipeline.frame_lane import FrameLane
 from edge_node.pipeline.inbox import LaneInbox
+from edge_node.pipeline.spool_news import SpoolNews
 from edge_node.ports import AskingRules, FrameSource, UplinkFeed
 from foundation.certificates import CertificateFiles
 from foundation.clock import Clock, SystemClock
 from foundation.errors import HardcaseError
-from foundation.supervision import run_thread
+from foundation.supervision import ThreadFailure, run_thread
 from foundation.telemetry import Readiness, TelemetryServer, register_process_metrics
 
 log = logging.getLogger(__name__)
@@ -89,8 +90,13 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
             # Before the results, so that it outlives them: it notes what they have written.
             spool = _open_spool(settings, stack, metrics, clock)
             endings = read_ends(settings.results.path) if spool is not None else {}
+            failure = ThreadFailure()
             writer = ResultWriter(
-                settings.results, metrics.results_dropped, metrics.stages["write"], clock
+                settings.results,
+                metrics.results_dropped,
+                metrics.stages["write"],
+                clock,
+                failure.hear,
             )
             stack.enter_context(writer)
             ledger = None
@@ -102,11 +108,11 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
             if node.escalations is not None:
                 node.escalations.start()
                 if spool is not None:
-                    spool.start(node.escalations, endings)
+                    spool.start(SpoolNews(node.escalations), endings, failure.hear)
             await asyncio.to_thread(node.warm_up)
             ready.set("source", True)
             log.info("source %s is running, results go to %s", source.name, settings.results.path)
-            await node.run(stop)
+            await node.run(stop, failure)
         ended = ", ".join(f"{count} {name}" for name, count in metrics.frame_counts().items())
         log.info("frames: %s", ended or "none")
         if node.capture.failure is not None:
@@ -183,11 +189,13 @@ class _Node:
         gc.collect()
         gc.freeze()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Runs until the source ends or `stop` is set, then drains."""
+    async def run(self, stop: asyncio.Event, failure: ThreadFailure) -> None:
+        """Runs until the source ends or `stop` is set, then drains; a failure ends it at once."""
         try:
             async with asyncio.TaskGroup() as group:
+                watch = group.create_task(failure.wait(), name="thread-failure")
                 await self._run(group, stop)
+                watch.cancel()
         finally:
             gc.unfreeze()
 

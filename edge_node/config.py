@@ -26,8 +26,7 @@ class SourceSettings(Settings):
     """Where frames come from."""
 
     kind: str = "video"
-    """video, images, v4l2, or the name of an installed entry point of group hardcase.sources, such
-    as line."""
+    """video, images, v4l2, or an installed entry point of group hardcase.sources, such as line."""
     uri: str = ""
     """What to open: a video file, a folder of images, or a device such as /dev/video0."""
     pace: Literal["realtime", "unpaced"] = "realtime"
@@ -97,16 +96,14 @@ class RiskSettings(Settings):
     """Most of a group's tracks (of a board, a picture, as the bundle was fitted) that the edge may
     keep to itself and be wrong about, as a share."""
     promise: Literal["expectation", "confidence"] = "confidence"
-    """expectation: on average over calibrations. confidence: but for an unlucky calibration in
-    20."""
+    """expectation: on average over calibrations. confidence: but for an unlucky one in 20."""
 
 
 class NodeBudgetSettings(Settings):
     """What the cameras of one machine may spend together."""
 
     folder: str = ""
-    """Folder of the file that the edge nodes of this machine share; empty: each has its own
-    budget only."""
+    """Folder of the file that this machine's edge nodes share; empty: each has its own budget."""
     requests_per_s: float = Field(default=20.0, ge=0.0, le=10_000.0)
     """Sustained rate of escalations of all cameras."""
     requests_burst: float = Field(default=20.0, ge=0.0, le=10_000.0)
@@ -161,8 +158,7 @@ class PolicySettings(Settings):
     band_low: dict[str, Score] = Field(default_factory=dict)
     """Per label, the calibrated score from which the edge asks; absent labels as in the bundle."""
     band_high: dict[str, Score] = Field(default_factory=dict)
-    """Per label, the calibrated score above which the edge is sure; absent labels as in the
-    bundle."""
+    """Per label, the calibrated score above which it is sure; absent labels as in the bundle."""
     class_cost: dict[str, Annotated[float, Field(ge=0.0, le=1000.0)]] = Field(default_factory=dict)
     """Per label, how much being wrong about it matters; absent labels as in the bundle, else 1."""
     live_share: float = Field(default=0.3, ge=0.0, le=1.0)
@@ -299,8 +295,8 @@ class EgressSettings(Settings):
     crop_bytes_max: int = Field(default=64 << 20, ge=256, le=64 << 20)
     """Most bytes of a crop that may leave."""
     ledger: str = ""
-    """Folder of the ledger of what has left, one file a day; what cannot be entered there does not
-    leave. Empty keeps none."""
+    """Folder of the ledger of what has left, of this camera alone, one file a day; what cannot be
+    entered there does not leave. Empty keeps none."""
 
 
 class SpoolSettings(Settings):
@@ -345,6 +341,10 @@ class ResultSettings(Settings):
 
     path: str = "-"
     """A file, which is continued, or - for standard output; a pipe must have its reader already."""
+    file_bytes_max: int = Field(default=0, ge=0)
+    """A file of this size is set aside, the last one as PATH.1, and a new one begun; 0: never."""
+    files_max: int = Field(default=4, ge=2, le=10_000)
+    """Files that are kept then, the present one counted; the oldest goes."""
     queue_max: int = Field(default=1024, ge=1, le=1_000_000)
     """Records waiting for a slow disk or pipe; further ones are dropped and counted."""
 

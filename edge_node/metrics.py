@@ -67,7 +67,8 @@ class EdgeMetrics:
         self.stages = {stage: stages.labels(camera=camera, stage=stage) for stage in STAGES}
         self.frame_latency = Histogram(
             "edge_frame_latency_seconds",
-            "From capture to publication, of frames that were published with tracks.",
+            "From capture to publication, of every frame that the lane took, coasted and failed "
+            "ones included.",
             ["camera"],
             buckets=_FRAME_BUCKETS,
             registry=registry,
@@ -323,7 +324,9 @@ class EdgeMetrics:
         )
         self.uplink_errors = {reason: errors.labels(reason=reason.value) for reason in LinkFailure}
         self.uplink_connected = Gauge(
-            "edge_uplink_connected", "1 while a stream to the escalator is open.", registry=registry
+            "edge_uplink_connected",
+            "1 while a stream to the escalator is open; 0 also where no escalator is configured.",
+            registry=registry,
         )
         self.certificates = CertificateMetrics(registry, "edge", "ca", "certificate")
         ignored = Counter(

@@ -271,7 +271,7 @@ class UplinkFeed(Protocol):
         """Waits until there is something to send and room in flight."""
         ...
 
-    def note_sent(self, size_bytes: int) -> None:
+    def note_sent(self, escalation_id: str, size_bytes: int) -> None:
         """Counts the bytes of an escalation that was handed to the stream."""
         ...
 
@@ -287,8 +287,13 @@ class UplinkFeed(Protocol):
         """Says what the escalator that has been reached takes and serves."""
         ...
 
-    def set_connected(self, connected: bool) -> None:
-        """Says that a stream is open, or has broken: what was in flight waits again."""
+    def set_connected(self, connected: bool, *, broken: bool = False) -> None:
+        """Says that a stream is open, or has ended: what was in flight waits again.
+
+        Args:
+            connected: Whether one is open.
+            broken: It was cut, perhaps over what was sent, and was not refused or ended in order.
+        """
         ...
 
 

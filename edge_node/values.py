@@ -97,6 +97,8 @@ class AuditLoss(enum.StrEnum):
     """A budget did not allow it."""
     UNANSWERED = "unanswered"
     """It was asked, and no answer came; in shadow none does."""
+    UNDECIDED = "undecided"
+    """The answer decides nothing about the track."""
 
 
 class LinkFailure(enum.StrEnum):
@@ -177,6 +179,8 @@ class Suppression(enum.IntEnum):
     ENCODER_BUSY = 11
     PENDING = 12
     """Of a place: the track there has just been asked about for another reason."""
+    HIDDEN = 13
+    """Most of it may not leave, so that the cloud could not find it."""
 
 
 REFUSALS = (
@@ -269,6 +273,7 @@ class Kept:
         question: What the frame lane knew when it asked.
         value: What an answer is worth.
         run: Of which run of this edge node the question's tracks are.
+        egress: Under which egress settings the crop was cut, as `logic.egress.digest_of` says.
         attempts: How often the stream broke while it was on its way.
     """
 
@@ -276,6 +281,7 @@ class Kept:
     question: Question
     value: float
     run: str
+    egress: str
     attempts: int = 0
 
 
@@ -324,4 +330,11 @@ class Accepted:
     encodings: frozenset[Encoding]
 
 
-News = Encoded | Ending | Deferred | Accepted
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """News for the frame lane: so many bytes leave once more, which nobody has paid for yet."""
+
+    size_bytes: int
+
+
+News = Encoded | Ending | Deferred | Accepted | Repeated

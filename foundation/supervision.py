@@ -8,6 +8,7 @@ line on standard error and exit code 78, everything else with a traceback and ex
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -144,6 +145,49 @@ async def run_thread(
         elif (error := done.exception()) is not None:
             raise error from None
         raise
+
+
+def start_thread(
+    name: str, target: Callable[[], None], failed: Callable[[BaseException], None]
+) -> threading.Thread:
+    """Starts a named thread that outlives the tasks beside it; whoever started it joins it.
+
+    Args:
+        name: of the thread, for whoever looks at the process.
+        target: the work.
+        failed: hears, in that thread, of the error that has ended it.
+    """
+
+    def body() -> None:
+        try:
+            target()
+        except BaseException as error:
+            failed(error)
+
+    thread = threading.Thread(target=body, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+class ThreadFailure:
+    """Brings the error that ended such a thread to the tasks, which end with it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._error: asyncio.Future[None] = self._loop.create_future()
+
+    def hear(self, error: BaseException) -> None:
+        """From that thread."""
+        with contextlib.suppress(RuntimeError):  # after the loop nobody waits any more
+            self._loop.call_soon_threadsafe(self._take, error)
+
+    async def wait(self) -> None:
+        """Raises the first error; until there is one it does not return."""
+        await asyncio.shield(self._error)
+
+    def _take(self, error: BaseException) -> None:
+        if not self._error.done():
+            self._error.set_exception(error)
 
 
 def _first(group: BaseExceptionGroup[HardcaseError]) -> HardcaseError:

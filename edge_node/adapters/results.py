@@ -6,8 +6,9 @@ written whenever the queue runs empty, so that a reader sees them at once.
 
 A file is continued, not replaced: a node that was killed and starts again adds to what it wrote. It
 never holds half a line: what a failed write left is cut off again, and so is a last line that power
-loss cut short. The records of an ended escalation are reported as published only once they are on
-disk, and are tried again until they are.
+loss cut short. A full file is set aside; where somebody else moved it away, it is made anew. The
+records of an ended escalation are reported as published only once they are on disk, and are tried
+again until they are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import stat
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,14 +31,19 @@ from prometheus_client import Counter, Histogram
 from edge_node.config import ResultSettings
 from edge_node.ports import JsonRecord
 from edge_node.values import Cause, EscalationOutcome
-from foundation.clock import Clock, elapsed_s
+from foundation.clock import Clock, after_s, elapsed_s
 from foundation.errors import ConfigError
+from foundation.supervision import start_thread
 
 log = logging.getLogger(__name__)
 
 _CLOSE_S = 10.0
 _RETRY_S = 1.0
 _CHUNK_BYTES = 1 << 16
+_ENDS_AT_ONCE = 256
+"""Ended escalations that are synchronized together."""
+_ENDS_BYTES_MAX = 16 << 20
+"""What ended escalations say, kept in memory while the disk does not take it."""
 _TAIL_BYTES = 32 << 20
 """What is read of a continued file: at 30 frames a second with 20 tracks, more than a minute."""
 # Built once: `json.dumps` with separators builds an encoder per call.
@@ -56,9 +62,17 @@ class ResultWriter:
     """
 
     def __init__(
-        self, settings: ResultSettings, dropped: Counter, write_seconds: Histogram, clock: Clock
+        self,
+        settings: ResultSettings,
+        dropped: Counter,
+        write_seconds: Histogram,
+        clock: Clock,
+        failed: Callable[[BaseException], None],
     ) -> None:
+        """Takes where to write, what to count, and who hears of a bug that ends the thread."""
         self._path = settings.path
+        self._file_bytes_max = settings.file_bytes_max
+        self._files_max = settings.files_max
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._queue_max = settings.queue_max
         self._dropped = dropped
@@ -70,7 +84,10 @@ class ResultWriter:
         self._lines: list[bytes] = []
         self._lines_bytes = 0
         self._unpublished: deque[tuple[bytes, Callable[[], None]]] = deque()
-        self._thread = threading.Thread(target=self._write_all, name="results", daemon=True)
+        self._unpublished_bytes = 0
+        self._retry_at_ns = 0
+        self._failed = failed
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         """Opens the output.
@@ -83,17 +100,13 @@ class ResultWriter:
                 self._file = os.dup(sys.stdout.fileno())
             else:
                 _cut_torn_line(Path(self._path))
-                # A pipe must have its reader already: waiting for one would hold up everything.
-                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-                self._file = os.open(self._path, flags, 0o644)
-                os.set_blocking(self._file, True)
-                self._is_regular = stat.S_ISREG(os.fstat(self._file).st_mode)
+                self._file, self._is_regular = _open(Path(self._path))
         except OSError as error:
             raise ConfigError(
                 f"Cannot write results to {self._path}: {error.strerror}",
                 remedy="Choose another results.path, or - for standard output",
             ) from error
-        self._thread.start()
+        self._thread = start_thread("results", self._write_all, self._failed)
         return self
 
     def __exit__(
@@ -104,6 +117,8 @@ class ResultWriter:
     ) -> None:
         """Writes what is queued, at most for some seconds, and closes."""
         self._queue.put(None)
+        if self._thread is None:
+            return
         self._thread.join(_CLOSE_S)
         if self._thread.is_alive():
             log.error("results: %d records are given up", self._queue.qsize())
@@ -119,7 +134,8 @@ class ResultWriter:
     def publish_end(self, records: Sequence[_Record], published: Callable[[], None]) -> None:
         """Queues all records of an ended escalation, however full the queue is; never blocks.
 
-        Their number is bounded by the escalations that are open.
+        Their number is bounded by the escalations that are open, and by how much is kept while the
+        disk takes nothing.
 
         Args:
             records: To be written together.
@@ -151,12 +167,13 @@ class ResultWriter:
                 self._lines.append(text)
                 self._lines_bytes += len(text)
             else:
-                self._unpublished.append((text, published))
+                self._keep_unpublished(text, published)
             if self._queue.empty() or self._lines_bytes > _CHUNK_BYTES:
                 self._write_lines()
                 self._publish_ends()
             self._write_seconds.observe(elapsed_s(queued_at_ns, self._clock.now_ns()))
         self._write_lines()
+        self._retry_at_ns = 0
         self._publish_ends()
         if self._unpublished:
             log.error("results: what %d verdicts say is not written", len(self._unpublished))
@@ -170,16 +187,38 @@ class ResultWriter:
             self._drop(len(lines), str(error))
 
     def _publish_ends(self) -> None:
-        """Writes what ended escalations say, and tells once it is on disk."""
-        if not self._unpublished:
-            return
-        try:
-            self._write(b"".join(text for text, _ in self._unpublished), synchronize=True)
-        except OSError as error:
-            self._drop(0, f"{error}; what verdicts say is kept and tried again")
-            return
-        while self._unpublished:
-            self._unpublished.popleft()[1]()
+        """Writes what ended escalations say, and tells once it is on disk.
+
+        Where that fails it is tried again after a while, not with every record: what waits may be
+        much.
+        """
+        while self._unpublished and self._clock.now_ns() >= self._retry_at_ns:
+            chunk: list[bytes] = []
+            for text, _ in self._unpublished:
+                chunk.append(text)
+                if len(chunk) >= _ENDS_AT_ONCE:
+                    break
+            try:
+                self._write(b"".join(chunk), synchronize=True)
+            except OSError as error:
+                self._retry_at_ns = after_s(self._clock.now_ns(), _RETRY_S)
+                self._drop(0, f"{error}; what verdicts say is kept and tried again")
+                return
+            for _ in chunk:
+                text, published = self._unpublished.popleft()
+                self._unpublished_bytes -= len(text)
+                published()
+
+    def _keep_unpublished(self, text: bytes, published: Callable[[], None]) -> None:
+        """Keeps what an ended escalation says; of too much the oldest goes.
+
+        The spool does not hear that one has ended, so it is asked about again by a later run.
+        """
+        self._unpublished.append((text, published))
+        self._unpublished_bytes += len(text)
+        while self._unpublished_bytes > _ENDS_BYTES_MAX and len(self._unpublished) > 1:
+            self._unpublished_bytes -= len(self._unpublished.popleft()[0])
+            self._drop(1, "what verdicts say has waited too long for the disk")
 
     def _write(self, text: bytes, *, synchronize: bool = False) -> None:
         """Writes all of it, or nothing; to the disk itself, where that is asked for.
@@ -187,6 +226,8 @@ class ResultWriter:
         Raises:
             OSError: It could not be written.
         """
+        if self._is_regular:
+            self._follow()
         end = os.lseek(self._file, 0, os.SEEK_END) if self._is_regular else 0
         rest = memoryview(text)
         try:
@@ -198,6 +239,43 @@ class ResultWriter:
             if self._is_regular:
                 os.ftruncate(self._file, end)
             raise
+
+    def _follow(self) -> None:
+        """Goes on in a new file where the present one is full, or is not at its path any more."""
+        path, present = Path(self._path), os.fstat(self._file)
+        if 0 < self._file_bytes_max <= present.st_size:
+            _set_aside(path, self._files_max)
+        if not path.exists() or not os.path.samestat(path.stat(), present):
+            file, self._is_regular = _open(path)
+            os.close(self._file)
+            self._file = file
+
+
+def _open(path: Path) -> tuple[int, bool]:
+    """The file or pipe at a path, to be added to, and whether it is a file.
+
+    Raises:
+        OSError: It cannot be opened, or is a pipe without a reader.
+    """
+    # A pipe must have its reader already: waiting for one would hold up everything.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    file = os.open(path, flags, 0o644)
+    os.set_blocking(file, True)
+    is_regular = stat.S_ISREG(os.fstat(file).st_mode)
+    if is_regular:
+        # What is synchronized later must be found by its name after a power loss.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        os.fsync(folder)
+        os.close(folder)
+    return file, is_regular
+
+
+def _set_aside(path: Path, files_max: int) -> None:
+    """Gives a full file the number 1, and the earlier ones the next higher; the last one goes."""
+    for number in range(files_max - 1, 0, -1):
+        newer = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
+        if newer.exists():
+            newer.replace(path.with_name(f"{path.name}.{number}"))
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -221,13 +299,27 @@ def _cut_torn_line(path: Path) -> None:
 def read_ends(path: str) -> dict[str, tuple[str, str]]:
     """Outcome and cause of the escalations that ended last, by id, as the results file tells.
 
-    What a process wrote here and could no longer note in the spool is found in the end of the file;
-    of standard output and of pipes nothing can be read back.
+    What a process wrote here and could no longer note in the spool is found in the end of the file,
+    or of the one that was set aside last; of standard output and of pipes nothing can be read back.
     """
     file = Path(path)
-    if path == "-" or not file.is_file():
+    if path == "-" or not file.parent.is_dir():
         return {}
-    found = {}
+    beside = (
+        each
+        for each in file.parent.iterdir()
+        if each.name.startswith((f"{file.name}.", f"{file.name}-")) and each.is_file()
+    )
+    last = sorted(beside, key=lambda each: each.stat().st_mtime)[-1:]
+    found: dict[str, tuple[str, str]] = {}
+    for each in (*last, file):
+        if each.is_file():
+            found.update(_read_tail(each))
+    return found
+
+
+def _read_tail(file: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Ids with outcome and cause from the end of one file."""
     with file.open("rb") as lines:
         lines.seek(max(0, file.stat().st_size - _TAIL_BYTES))
         for line in lines:
@@ -236,7 +328,6 @@ def read_ends(path: str) -> dict[str, tuple[str, str]]:
             try:
                 record = json.loads(line)
                 outcome, cause = EscalationOutcome(record["outcome"]), Cause(record["cause"])
-                found[str(record["escalation_id"])] = (outcome.value, cause.value)
+                yield str(record["escalation_id"]), (outcome.value, cause.value)
             except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # half a line at the beginning of what was read, or another's record
-    return found

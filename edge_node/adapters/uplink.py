@@ -55,6 +55,16 @@ _REFUSED_BY_OTHER = ("failed to connect", "socket closed")
 _NOT_HTTP2 = ("http1", "Trying to connect an http1.x server", "protocol error")
 
 
+_REFUSALS = (
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+)
+"""Ends of a stream that have nothing to do with what was sent on it. A write that fails with the
+stream says "internal", whatever the server had said, so that tells nothing either."""
+
+
 class _IdentityError(ConfigError):
     """One side does not believe the other."""
 
@@ -185,6 +195,7 @@ class GrpcUplink:
         tasks = (sender, receiver, reviewer)
         feed.set_capabilities(capabilities)
         feed.set_connected(True)
+        broken = False
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -193,17 +204,20 @@ class GrpcUplink:
                 return
             raise self._translate_end(await call.code())
         except grpc.aio.AioRpcError as error:
+            broken = error.code() not in _REFUSALS
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise self._translate(error) from error
         except asyncio.InvalidStateError as error:
             # The writer learns of a broken stream in this way; the status says why.
-            raise self._translate_end(await call.code()) from error
+            code = await call.code()
+            broken = code not in _REFUSALS
+            raise self._translate_end(code) from error
         finally:
             call.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            feed.set_connected(False)
+            feed.set_connected(False, broken=broken)
 
     async def _until_other_certificates(self) -> None:
         """Ends when there are new certificates to connect with."""
@@ -228,7 +242,7 @@ class GrpcUplink:
                 feed.refuse(escalation.id)
                 continue
             await call.write(message)
-            feed.note_sent(size)
+            feed.note_sent(escalation.id, size)
 
     async def _receive(self, call: _Call, feed: UplinkFeed) -> None:
         async for message in call:

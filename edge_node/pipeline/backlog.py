@@ -1,6 +1,7 @@
 """What of the backlog may be sent now: within its share and its windows, never in the way of fresh.
 
-Owns what the spool has handed out and is not yet sent. Event loop only.
+And what of the fresh may be sent again. Owns what the spool has handed out and is not yet sent.
+Event loop only.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 
-from edge_node.config import EdgeSettings
+from edge_node.config import EdgeSettings, PolicySettings
 from edge_node.logic.budget import NS_PER_S, TokenBucket
 from edge_node.logic.windows import Window, is_open
 from edge_node.ports import Spool
@@ -24,6 +25,8 @@ _SOON_S = 0.05
 _IN_FLIGHT_S = 0.25
 """Of the whole byte rate, what may be on its way at once: a fresh crop waits no longer than this
 behind what is already written to a link of that rate."""
+_AGAIN_SHARE = 0.1
+"""Of the whole byte rate, what fresh ones may take that were sent before."""
 SUSPECT_ATTEMPTS = 3
 """One over which the stream broke so often goes without others of the backlog beside it."""
 
@@ -96,6 +99,21 @@ class Backlog:
         # The operator's windows are in local time, as the machine is set.
         local = datetime.fromtimestamp(now_ns / NS_PER_S).astimezone()
         return is_open(self._windows, local.hour * 60 + local.minute)
+
+
+class Again:
+    """Paces what is sent again: a share of the bytes, which the frame lane pays from its budget."""
+
+    def __init__(self, settings: PolicySettings) -> None:
+        rate, burst = settings.uplink_bytes_per_s, settings.uplink_bytes_burst
+        self._bucket = TokenBucket(_AGAIN_SHARE * rate, _AGAIN_SHARE * burst)
+
+    def pay(self, size_bytes: int, now_ns: int) -> bool:
+        """Whether so many bytes may leave once more; they are charged then."""
+        if not self._bucket.burst or not self._bucket.holds(size_bytes, now_ns):
+            return False
+        self._bucket.take(size_bytes)
+        return True
 
 
 def _size_of(kept: Kept) -> int:

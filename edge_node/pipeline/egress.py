@@ -64,9 +64,9 @@ class LedgeredFeed:
             else:
                 return escalation
 
-    def note_sent(self, size_bytes: int) -> None:
+    def note_sent(self, escalation_id: str, size_bytes: int) -> None:
         """Counts bytes."""
-        self._lane.note_sent(size_bytes)
+        self._lane.note_sent(escalation_id, size_bytes)
 
     def receive(self, verdict: Verdict) -> None:
         """Takes a verdict."""
@@ -80,9 +80,9 @@ class LedgeredFeed:
         """What the escalator takes."""
         self._lane.set_capabilities(capabilities)
 
-    def set_connected(self, connected: bool) -> None:
+    def set_connected(self, connected: bool, *, broken: bool = False) -> None:
         """Whether a stream is open."""
-        self._lane.set_connected(connected)
+        self._lane.set_connected(connected, broken=broken)
 
     def _say(self, text: str) -> None:
         if text != self._said:

@@ -17,10 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edge_node.config import EdgeSettings
+from edge_node.logic.egress import digest_of
 from edge_node.logic.fate import Fate, fate_of
 from edge_node.logic.fresh import FreshEscalations
 from edge_node.metrics import EdgeMetrics
-from edge_node.pipeline.backlog import Backlog
+from edge_node.pipeline.backlog import Again, Backlog
+from edge_node.pipeline.endings import Endings
 from edge_node.pipeline.in_hand import Entry, InHand, Keeping
 from edge_node.ports import CandidateEncoder, Spool, Uplink
 from edge_node.values import (
@@ -34,6 +36,7 @@ from edge_node.values import (
     IgnoredVerdict,
     Kept,
     News,
+    Repeated,
 )
 from foundation.clock import Clock, after_s, elapsed_s
 from foundation.escalations import Answer, Capabilities, Escalation, Rejection, Shed, Verdict
@@ -47,10 +50,15 @@ _PAUSE_S = 1.0
 _ATTEMPTS_MAX = 20
 _UNEXPECTED_MAX = 256
 _KEEP_S = 2.0
+_CAUSES = {
+    EscalationOutcome.EVICTED: Cause.SPOOL_FULL,
+    EscalationOutcome.FAILED: Cause.UNDELIVERABLE,
+}
+"""Of what is given up."""
 
 
 class EscalationLane:
-    """Implements `ports.EscalationSink`, `ports.UplinkFeed` and `ports.SpoolListener`."""
+    """Implements `ports.EscalationSink` and `ports.UplinkFeed`."""
 
     def __init__(
         self,
@@ -64,25 +72,27 @@ class EscalationLane:
         """Takes what it works with.
 
         Args:
-            settings: Of the edge node. In shadow crops are encoded, counted and not sent.
+            settings: Of the edge node. In shadow crops are encoded and counted; nothing is sent.
             encoder: Compresses crops.
             spool: Keeps escalations on disk; None: they end when they are no longer fresh.
             post: Brings news to the frame lane; may be called from any thread.
             metrics: Counts endings.
             clock: The only source of time.
         """
-        self._withholds = settings.policy.rollout == "shadow"
+        self._withholds = settings.policy.rollout != "enforce"
+        self._egress = digest_of(settings.egress)
         self._in_flight_max = settings.escalator.in_flight_max
         self._encoder = encoder
         self._spool = spool
-        self._backlog = None if spool is None else Backlog(settings, spool, clock)
+        paced = spool is not None and not self._withholds
+        self._backlog = Backlog(settings, spool, clock) if paced and spool is not None else None
+        self._again = Again(settings.policy)
         self._post = post
         self._metrics = metrics
         self._clock = clock
-        self._run_id = "" if spool is None else spool.run_id
+        self._endings = Endings(spool, post, metrics, clock)
         self._hand = InHand(FreshEscalations(settings.spool), metrics, clock)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._unnoted: set[str] = set()  # ended here, and perhaps still waiting in the spool
         self._unexpected: dict[str, Verdict] = {}
         self._connected = False
 
@@ -92,15 +102,13 @@ class EscalationLane:
         """Takes a candidate; where there is no room for it, it ends at once."""
         if not self._encoder.offer(candidate):
             outcome, cause = EscalationOutcome.EVICTED, Cause.ENCODE_QUEUE_FULL
-            question, now_ns = candidate.question, self._clock.now_ns()
-            self._finish(question.reason, Ending(question.id, outcome, cause, now_ns))
+            self._endings.finish(candidate.question.reason, candidate.question.id, outcome, cause)
 
     # --- results thread ---
 
     def note_published(self, ending: Ending) -> None:
         """What an ending says is on disk, so the spool may note that it has ended."""
-        if self._spool is not None:
-            self._spool.end(ending)
+        self._endings.note_published(ending)
 
     # --- encoder's thread ---
 
@@ -111,36 +119,10 @@ class EscalationLane:
         self._post(Encoded(escalation.id, len(escalation.image)))
         if self._withholds or not may_leave:
             outcome, cause = EscalationOutcome.WITHHELD, Cause.NONE if may_leave else Cause.EGRESS
-            ending = Ending(escalation.id, outcome, cause, self._clock.now_ns())
-            self._finish(escalation.reason, ending)
+            self._endings.finish(escalation.reason, escalation.id, outcome, cause)
             return
-        keeping = Keeping.NO
-        if self._spool is not None:
-            kept = Kept(escalation, candidate.question, candidate.value, self._run_id)
-            keeping = Keeping.WRITING if self._spool.append(kept) else Keeping.NO
-        self._call(self._admit, escalation, candidate.value, keeping)
-
-    # --- spool's thread ---
-
-    def note_kept(self, escalation_ids: Sequence[str], *, written: bool) -> None:
-        """What was appended is on disk, or cannot be kept."""
-        self._call(self._hear_kept, escalation_ids, Keeping.YES if written else Keeping.NO)
-
-    def note_backlog(self, backlog: Sequence[Kept]) -> None:
-        """What the backlog asked for."""
-        self._call(self._hear_backlog, backlog)
-
-    def note_claimed(self, escalation_id: str, kept: Kept | None) -> None:
-        """Whether the spool has what an unexpected verdict is about."""
-        self._call(self._hear_claimed, escalation_id, kept)
-
-    def note_gone(self, reason: str, ending: Ending) -> None:
-        """The spool has let go of one."""
-        self._call(self._hear_gone, reason, ending)
-
-    def note_ended(self, escalation_ids: Sequence[str]) -> None:
-        """The spool knows of these too, so it hands them out no more."""
-        self._call(self._unnoted.difference_update, escalation_ids)
+        question, value, run = candidate.question, candidate.value, self._endings.run_id
+        self.call(self._admit, Kept(escalation, question, value, run, self._egress))
 
     # --- event loop ---
 
@@ -187,9 +169,12 @@ class EscalationLane:
                     return escalation
             await self._hand.wait_for_change(wait_s)
 
-    def note_sent(self, size_bytes: int) -> None:
+    def note_sent(self, escalation_id: str, size_bytes: int) -> None:
         """Counts the bytes of an escalation that was handed to the stream."""
         self._metrics.uplink_bytes.inc(size_bytes)
+        entry = self._hand.get(escalation_id)
+        if entry is not None:
+            entry.sent = True
 
     def receive(self, verdict: Verdict) -> None:
         """Takes a verdict; one for an escalation that has ended changes nothing."""
@@ -226,28 +211,38 @@ class EscalationLane:
         """Tells the frame lane what the escalator that has been reached takes."""
         self._post(Accepted(frozenset(capabilities.encodings)))
 
-    def set_connected(self, connected: bool) -> None:
-        """Notes that a stream is open, or has broken: what was in flight then waits again."""
+    def set_connected(self, connected: bool, *, broken: bool = False) -> None:
+        """Notes that a stream is open, or has ended: what was in flight then waits again.
+
+        Args:
+            connected: Whether one is open.
+            broken: It was cut, perhaps over what was sent, and was not refused or ended in order.
+        """
         self._connected = connected
         self._metrics.uplink_connected.set(connected)
-        if not connected:
-            for escalation_id, entry in self._hand.items():
-                if not entry.in_flight:
-                    continue
-                self._hand.land(entry)
-                if entry.kept is None:
-                    self._hand.fresh.give_back(escalation_id)
-                elif entry.kept.attempts + 1 >= _ATTEMPTS_MAX:
-                    self._end(escalation_id, EscalationOutcome.FAILED, Cause.UNDELIVERABLE)
-                else:
-                    self._defer(escalation_id, attempted=True)
+        for escalation_id, entry in () if connected else self._hand.items():
+            if not entry.in_flight:
+                continue
+            attempted = broken and entry.sent
+            self._hand.land(entry)
+            if entry.kept is None:
+                self._send_again(escalation_id, entry, EscalationOutcome.FAILED)
+            elif attempted and entry.kept.attempts + 1 >= _ATTEMPTS_MAX:
+                self._end(escalation_id, EscalationOutcome.FAILED, Cause.UNDELIVERABLE)
+            else:
+                self._defer(escalation_id, attempted=attempted)
+        if not connected and self._backlog is not None:
+            self._backlog.pause(_PAUSE_S)
         self._hand.note_change()
 
     # --- fresh ones ---
 
-    def _admit(self, escalation: Escalation, value: float, keeping: Keeping) -> None:
-        self._hand.admit(escalation, keeping, self._give_up)
-        for evicted in self._hand.fresh.put(escalation, value):
+    def _admit(self, fresh: Kept) -> None:
+        # Here and not before: what the spool says of it must find it in hand.
+        writing = self._spool is not None and self._spool.append(fresh)
+        keeping = Keeping.WRITING if writing else Keeping.NO
+        self._hand.admit(fresh.escalation, keeping, self._give_up)
+        for evicted in self._hand.fresh.put(fresh.escalation, fresh.value):
             self._give_up(evicted, EscalationOutcome.EVICTED)
         self._hand.note_change()
 
@@ -269,8 +264,17 @@ class EscalationLane:
         entry = self._hand.get(escalation_id)
         if entry is not None:
             entry.retry = None
-            self._hand.fresh.give_back(escalation_id)
+            self._send_again(escalation_id, entry, EscalationOutcome.SHED)
             self._hand.note_change()
+
+    def _send_again(self, escalation_id: str, entry: Entry, otherwise: EscalationOutcome) -> None:
+        """A fresh one waits again, if the budget has its bytes once more; or it is given up."""
+        if entry.sent and not self._again.pay(entry.size_bytes, self._clock.now_ns()):
+            self._give_up(escalation_id, otherwise)
+            return
+        if entry.sent:
+            self._post(Repeated(entry.size_bytes))
+        self._hand.fresh.give_back(escalation_id)
 
     def _give_up(self, escalation_id: str, outcome: EscalationOutcome) -> None:
         """It is no longer wanted here: it waits in the spool, or ends like this if it cannot."""
@@ -287,8 +291,7 @@ class EscalationLane:
             self._hand.fresh.discard(escalation_id)
             self._hand.note_change()
         else:
-            cause = Cause.SPOOL_FULL if outcome is EscalationOutcome.EVICTED else Cause.NONE
-            self._end(escalation_id, outcome, cause)
+            self._end(escalation_id, outcome, _CAUSES.get(outcome, Cause.NONE))
 
     # --- the spool and the backlog ---
 
@@ -311,7 +314,8 @@ class EscalationLane:
         self._hand.admit(escalation, Keeping.YES, self._give_up, kept)
         return escalation
 
-    def _hear_kept(self, escalation_ids: Sequence[str], keeping: Keeping) -> None:
+    def hear_kept(self, escalation_ids: Sequence[str], keeping: Keeping) -> None:
+        """What was appended is on disk, or cannot be kept."""
         for escalation_id in escalation_ids:
             entry = self._hand.get(escalation_id)
             if entry is None:
@@ -321,41 +325,50 @@ class EscalationLane:
                 self._give_up(escalation_id, entry.stale)
         self._hand.note_change()
 
-    def _hear_backlog(self, backlog: Sequence[Kept]) -> None:
+    def hear_backlog(self, backlog: Sequence[Kept]) -> None:
+        """What the backlog asked for."""
         if self._backlog is None:
             return
         # What has ended here but is not yet noted, or is still open here, stays handed out. The
         # spool may have read these before it was told, for a slow disk takes its time.
-        busy = self._unnoted.union(self._hand.ids)
-        self._backlog.note([kept for kept in backlog if kept.escalation.id not in busy])
+        busy = self._endings.unnoted.union(self._hand.ids)
+        found = [kept for kept in backlog if kept.escalation.id not in busy]
+        self._backlog.note([kept for kept in found if kept.egress == self._egress])
+        withheld = EscalationOutcome.WITHHELD, Cause.EGRESS
+        for kept in found:
+            if kept.egress != self._egress:  # cut under other rules, and cannot be cut again
+                id_, reason = kept.escalation.id, kept.escalation.reason
+                self._endings.finish(reason, id_, *withheld, kept=kept)
         self._hand.note_change()
+
+    def hear_ended(self, escalation_ids: Sequence[str]) -> None:
+        """The spool knows of these too, so it hands them out no more."""
+        self._endings.unnoted.difference_update(escalation_ids)
 
     def _receive_unexpected(self, verdict: Verdict) -> None:
         """An answer about one that was given up: the spool may still have it."""
         id_, spool = verdict.escalation_id, self._spool
-        useful = isinstance(verdict.outcome, Answer) and id_ not in self._unnoted
+        useful = isinstance(verdict.outcome, Answer) and id_ not in self._endings.unnoted
         if spool is not None and useful and len(self._unexpected) < _UNEXPECTED_MAX:
             self._unexpected[id_] = verdict
             spool.claim(id_)
             return
         self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
 
-    def _hear_claimed(self, escalation_id: str, kept: Kept | None) -> None:
+    def hear_claimed(self, escalation_id: str, kept: Kept | None) -> None:
+        """Whether the spool has what an unexpected verdict is about."""
         verdict = self._unexpected.pop(escalation_id, None)
-        if kept is None or verdict is None or escalation_id in self._unnoted:
+        if kept is None or verdict is None or escalation_id in self._endings.unnoted:
             self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
             return
         self._close(escalation_id)
-        ending = Ending(escalation_id, *Fate.ANSWERED.ending, self._clock.now_ns(), verdict)
-        self._finish(kept.escalation.reason, self._late(kept, ending))
+        reason = kept.escalation.reason
+        self._endings.finish(reason, escalation_id, *Fate.ANSWERED.ending, verdict, kept)
 
-    def _hear_gone(self, reason: str, ending: Ending) -> None:
+    def hear_gone(self, reason: str, ending: Ending) -> None:
+        """The spool has let go of one."""
         self._close(ending.escalation_id)
-        self._finish(reason, ending)
-
-    def _late(self, kept: Kept, ending: Ending) -> Ending:
-        other = kept.run != self._run_id
-        return replace(ending, late=kept.question, other_run=other)
+        self._endings.publish(reason, ending)
 
     # --- endings ---
 
@@ -367,12 +380,8 @@ class EscalationLane:
         verdict: Verdict | None = None,
     ) -> None:
         entry = self._close(escalation_id)
-        if entry is None:
-            return
-        ending = Ending(escalation_id, outcome, cause, self._clock.now_ns(), verdict)
-        if entry.kept is not None:
-            ending = self._late(entry.kept, ending)
-        self._finish(entry.reason, ending)
+        if entry is not None:
+            self._endings.finish(entry.reason, escalation_id, outcome, cause, verdict, entry.kept)
 
     def _close(self, escalation_id: str) -> Entry | None:
         """Takes it out of hand."""
@@ -382,17 +391,10 @@ class EscalationLane:
 
     # --- any thread ---
 
-    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+    def call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Calls a method of this lane on the event loop."""
         if self._loop is None:
             raise RuntimeError("the escalation lane takes crops only while it runs")
         # After the loop nobody listens: what was not noted is found in the spool by the next run.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
-
-    def _finish(self, reason: str, ending: Ending) -> None:
-        self._metrics.escalations[reason, ending.outcome].inc()
-        if ending.cause is not Cause.NONE:
-            self._metrics.escalation_failures[ending.cause].inc()
-        if self._spool is not None:
-            self._unnoted.add(ending.escalation_id)
-        self._post(ending)

@@ -17,6 +17,7 @@ from edge_node.metrics import EdgeMetrics
 from edge_node.values import EscalationOutcome, Kept
 from foundation.clock import Clock, elapsed_s
 from foundation.escalations import Escalation
+from foundation.gains import FRAMING_BYTES
 
 
 class Keeping(enum.Enum):
@@ -38,7 +39,9 @@ class Entry:
         timer: Rings then.
         keeping: Whether the spool has it.
         kept: What the spool handed out, where it is of the backlog; None: it is fresh.
+        size_bytes: What it takes on the wire, about.
         in_flight: Whether it is on its way.
+        sent: Whether it was ever written to a stream.
         retry: Rings when it may be sent again.
         stale: How it ends if it turns out that the spool does not have it.
     """
@@ -49,7 +52,9 @@ class Entry:
     timer: asyncio.TimerHandle
     keeping: Keeping
     kept: Kept | None = None
+    size_bytes: int = 0
     in_flight: bool = False
+    sent: bool = False
     retry: asyncio.TimerHandle | None = None
     stale: EscalationOutcome | None = None
 
@@ -105,6 +110,7 @@ class InHand:
             timer,
             keeping,
             kept,
+            len(escalation.image) + FRAMING_BYTES,
         )
 
     def launch(self, escalation_id: str) -> None:

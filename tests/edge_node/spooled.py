@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.keeper import SpoolKeeper
-from edge_node.config import SpoolSettings
+from edge_node.config import EgressSettings, SpoolSettings
+from edge_node.logic.egress import digest_of
 from edge_node.metrics import EdgeMetrics
 from edge_node.values import Cause, Ending, EscalationOutcome, Kept
 from foundation.clock import SystemClock
@@ -26,7 +27,7 @@ KEY = "0f" * 32
 def kept(id_: str, *, run: str = "earlier", value: float = 0.24, size: int = 100) -> Kept:
     """An escalation of an earlier run, no longer fresh."""
     crop = escalation(id_, expiry_s=-1.0, size=size)
-    return Kept(crop, candidate(id_).question, value, run)
+    return Kept(crop, candidate(id_).question, value, run, digest_of(EgressSettings()))
 
 
 def answered(id_: str) -> Ending:
@@ -95,6 +96,7 @@ class Spooled:
     def __init__(self, folder: Path, *, key: str = "", **settings: float) -> None:
         self.registry = CollectorRegistry()
         self.heard = Heard()
+        self.failures: list[BaseException] = []
         document = {"folder": str(folder), **settings}
         self.keeper = SpoolKeeper(
             SpoolSettings.model_validate(document),
@@ -107,7 +109,7 @@ class Spooled:
     def running(self, ended: Mapping[str, tuple[str, str]] | None = None) -> Iterator[None]:
         """From opening to closing."""
         with self.keeper:
-            self.keeper.start(self.heard, ended or {})
+            self.keeper.start(self.heard, ended or {}, self.failures.append)
             yield
 
     def append(self, *ids: str, value: float = 0.24, size: int = 100) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import ConfigError, IntegrityError, TransientError
-from foundation.supervision import exit_code_of, run_thread
+from foundation.supervision import ThreadFailure, exit_code_of, run_thread, start_thread
 
 PATIENCE_S = 30.0
 PRELUDE = """
@@ -280,3 +280,30 @@ async def test_a_failed_thread_ends_the_task_group() -> None:
         await service_without_camera()
     assert caught.group_contains(ConfigError)
     assert sibling.cancelled()
+
+
+async def test_error_of_a_thread_beside_the_tasks_ends_them() -> None:
+    """Where it could not be awaited: whoever started it is told, and the tasks end with it."""
+    failure = ThreadFailure()
+
+    def target() -> None:
+        raise ArithmeticError("a bug")
+
+    async def service() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(failure.wait())
+            group.create_task(asyncio.sleep(3600))
+            start_thread("spool", target, failure.hear)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await asyncio.wait_for(service(), PATIENCE_S)
+    assert caught.group_contains(ArithmeticError)
+
+
+async def test_thread_that_ends_well_says_nothing() -> None:
+    """Waiting for a failure goes on, and may be given up and begun again."""
+    failure = ThreadFailure()
+    start_thread("spool", lambda: None, failure.hear).join(PATIENCE_S)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(failure.wait(), 0.01)

@@ -31,7 +31,7 @@ class SilentFeed:
         never: asyncio.Future[Escalation] = asyncio.get_running_loop().create_future()
         return await never
 
-    def note_sent(self, size_bytes: int) -> None:
+    def note_sent(self, escalation_id: str, size_bytes: int) -> None:
         """Nothing is sent."""
 
     def receive(self, verdict: Verdict) -> None:
@@ -43,8 +43,9 @@ class SilentFeed:
     def set_capabilities(self, capabilities: Capabilities) -> None:
         """Of no interest."""
 
-    def set_connected(self, connected: bool) -> None:
+    def set_connected(self, connected: bool, *, broken: bool = False) -> None:
         """Counts."""
+        assert not broken
         self.opened += connected
 
 

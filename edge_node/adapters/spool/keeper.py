@@ -13,7 +13,8 @@ import queue
 import sqlite3
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +22,7 @@ from typing import Self
 from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.commands import Append, Claim, Command, End, GiveBack, Take
 from edge_node.adapters.spool.database import SpoolDatabase
-from edge_node.adapters.spool.entries import Ended, Entry
+from edge_node.adapters.spool.entries import Ended, Entry, Totals
 from edge_node.adapters.spool.folder import FolderLock, quarantine
 from edge_node.adapters.spool.room import COMPACT_PAGES, check_disk, make_room
 from edge_node.config import SpoolSettings
@@ -29,7 +30,8 @@ from edge_node.metrics import EdgeMetrics
 from edge_node.ports import SpoolListener
 from edge_node.values import Cause, Ending, EscalationOutcome, Kept, SpoolLoss
 from foundation.clock import Clock, after_s, elapsed_s
-from foundation.errors import IntegrityError
+from foundation.errors import ConfigError, IntegrityError
+from foundation.supervision import start_thread
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +46,9 @@ _TIDY_S = 10.0
 class SpoolKeeper:
     """Implements `ports.Spool`; owns the folder, the file and the thread. Used with `with`.
 
-    Invariant: an escalation that has been handed out, by `take` or `claim`, is neither handed out
-    again nor let go of before it is given back or has ended.
+    Invariant: an escalation that somebody has in hand, because this run appended it or because it
+    has been handed out by `take` or `claim`, is neither handed out nor let go of before it is given
+    back or has ended.
 
     Attributes:
         run_id: This run of the edge node, which the tracks of its questions belong to.
@@ -117,18 +120,24 @@ class SpoolKeeper:
             stack.pop_all()
         return self
 
-    def start(self, listener: SpoolListener, ended: Mapping[str, tuple[str, str]]) -> None:
+    def start(
+        self,
+        listener: SpoolListener,
+        ended: Mapping[str, tuple[str, str]],
+        failed: Callable[[BaseException], None],
+    ) -> None:
         """Starts the thread.
 
         Args:
             listener: Hears of what is kept, handed out and let go of.
             ended: Outcome and cause by id of what is known to have ended and may not be noted.
+            failed: Hears of a bug that ends the thread, in that thread.
         """
-        self._note_ended(ended)
-        self._thread = threading.Thread(
-            target=self._run, args=(listener,), name="spool", daemon=True
-        )
-        self._thread.start()
+        # They are noted when the disk takes them, and are not handed out before.
+        now_ns = self._clock.now_ns()
+        for id_, (outcome, cause) in ended.items():
+            self._ends[id_] = Ended(id_, EscalationOutcome(outcome), Cause(cause), now_ns)
+        self._thread = start_thread("spool", partial(self._run, listener), failed)
 
     def __exit__(
         self,
@@ -143,20 +152,6 @@ class SpoolKeeper:
             if self._thread.is_alive():
                 log.error("spool %s: the disk hangs, its thread is left behind", self._folder)
         self._lock.__exit__(None, None, None)
-
-    def _note_ended(self, ended: Mapping[str, tuple[str, str]]) -> None:
-        if self._database is None:
-            return
-        now_ns = self._clock.now_ns()
-        try:
-            with self._database.transaction():
-                for id_, (outcome, cause) in ended.items():
-                    self._database.end(Ended(id_, EscalationOutcome(outcome), Cause(cause), now_ns))
-            waiting = self._database.totals().waiting
-            if waiting:
-                log.info("spool %s: %d escalations of earlier runs wait", self._folder, waiting)
-        except (sqlite3.Error, ValueError) as error:
-            self._fail(error)
 
     # --- the thread ---
 
@@ -180,7 +175,7 @@ class SpoolKeeper:
 
     def _work(self, batch: list[Command], listener: SpoolListener) -> None:
         if self._database is None and self._is_due(self._tried_at_ns, _TICK_S):
-            self._reopen()
+            self._try_again()
         self._write(batch, listener)
         for command in batch:
             if isinstance(command, Take):
@@ -214,6 +209,8 @@ class SpoolKeeper:
                     for ended in self._ends.values():
                         self._database.end(ended)
                 written = True
+                own = [kept.escalation.id for kept in appends if kept.run == self.run_id]
+                self._out.update(own)
                 self._say_mended()
             except sqlite3.Error as error:
                 self._fail(error)
@@ -245,9 +242,9 @@ class SpoolKeeper:
                     damaged.append(entry)
                 if len(found) >= _TAKE_MAX:
                     break
+            self._let_go(damaged, EscalationOutcome.FAILED, Cause.DAMAGED, listener)
         except sqlite3.Error as error:
             self._fail(error)
-        self._let_go(damaged, EscalationOutcome.FAILED, Cause.DAMAGED, listener)
         self._out.update(kept.escalation.id for kept in found)
         return found
 
@@ -339,7 +336,8 @@ class SpoolKeeper:
             except IntegrityError as error:
                 self._quarantine(error)
                 self._database = self._open()
-            self._count(self._database)
+            if waiting := self._count(self._database).waiting:
+                log.info("spool %s: %d escalations wait", self._folder, waiting)
         except (sqlite3.Error, OSError) as error:
             self._say(error)
 
@@ -361,7 +359,14 @@ class SpoolKeeper:
         except OSError as cause:
             self._say(cause)
         else:
+            self._try_again()
+
+    def _try_again(self) -> None:
+        """Opens it anew; what an operator has to mend now does not end what runs."""
+        try:
             self._reopen()
+        except ConfigError as error:
+            self._say(error)
 
     def _say(self, error: Exception) -> None:
         """Logs a failure once, not once per attempt."""
@@ -382,12 +387,13 @@ class SpoolKeeper:
         self._metrics.storage.quarantines.inc()
         log.error("spool: %s; moved to %s, a new one begins", error, aside)
 
-    def _count(self, database: SpoolDatabase) -> None:
+    def _count(self, database: SpoolDatabase) -> Totals:
         totals = database.totals()
         self._held_count = totals.waiting + totals.ended
         self._held_bytes = totals.waiting_bytes + totals.ended_bytes
         self._metrics.storage.waiting.set(totals.waiting)
         self._metrics.storage.waiting_bytes.set(totals.waiting_bytes)
+        return totals
 
     def _is_due(self, last_ns: int, every_s: float) -> bool:
         return not 0 <= elapsed_s(last_ns, self._clock.now_ns()) < every_s

@@ -58,8 +58,8 @@ def verdict_from_bytes(text: bytes) -> Verdict:
         raise IntegrityError(f"it holds no verdict: {error}") from error
 
 
-def question_to_bytes(question: Question) -> bytes:
-    """JSON; scores and boxes in full."""
+def question_to_bytes(question: Question, egress: str) -> bytes:
+    """JSON, scores and boxes in full, with the digest of the egress settings of that time."""
     region = question.region
     document = {
         "id": question.id,
@@ -75,12 +75,13 @@ def question_to_bytes(question: Question) -> bytes:
         "reason": question.reason,
         "level": question.level,
         "gain": question.gain,
+        "egress": egress,
     }
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def question_from_bytes(text: bytes) -> Question:
-    """Reads what `question_to_bytes` wrote.
+def question_from_bytes(text: bytes) -> tuple[Question, str]:
+    """Reads what `question_to_bytes` wrote: the question, and that digest.
 
     Raises:
         IntegrityError: It is something else.
@@ -88,7 +89,7 @@ def question_from_bytes(text: bytes) -> Question:
     try:
         document = json.loads(text)
         width, height = document["frame"]
-        return Question(
+        question = Question(
             id=document["id"],
             sequence=document["sequence"],
             captured_at_ns=document["captured_at_ns"],
@@ -104,5 +105,6 @@ def question_from_bytes(text: bytes) -> Question:
             level=document["level"],
             gain=document["gain"],
         )
+        return question, str(document["egress"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"it holds no question: {error!r}") from error

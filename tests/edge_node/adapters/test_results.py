@@ -7,6 +7,8 @@ import os
 import resource
 import signal
 import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,17 +17,26 @@ from prometheus_client import CollectorRegistry
 from edge_node.adapters.results import ResultWriter, read_ends
 from edge_node.config import ResultSettings
 from edge_node.metrics import EdgeMetrics
-from foundation.clock import SystemClock
+from foundation.clock import Clock, SystemClock
 from foundation.errors import ConfigError
+from tests.support.clock import ManualClock
 
 
-def writer(path: Path | str, queue_max: int = 1024) -> tuple[ResultWriter, CollectorRegistry]:
+def writer(
+    path: Path | str, clock: Clock | None = None, **limits: int
+) -> tuple[ResultWriter, CollectorRegistry]:
     """A writer and the registry that counts what it drops."""
     registry = CollectorRegistry()
     metrics = EdgeMetrics(registry, "cam")
-    settings = ResultSettings(path=str(path), queue_max=queue_max)
+    settings = ResultSettings.model_validate({"path": str(path), **limits})
     return (
-        ResultWriter(settings, metrics.results_dropped, metrics.stages["write"], SystemClock()),
+        ResultWriter(
+            settings,
+            metrics.results_dropped,
+            metrics.stages["write"],
+            clock or SystemClock(),
+            lambda error: pytest.fail(repr(error)),
+        ),
         registry,
     )
 
@@ -33,6 +44,15 @@ def writer(path: Path | str, queue_max: int = 1024) -> tuple[ResultWriter, Colle
 def dropped(registry: CollectorRegistry) -> float:
     """edge_results_dropped_total."""
     return registry.get_sample_value("edge_results_dropped_total", {"camera": "cam"}) or 0.0
+
+
+def wait_until_written(registry: CollectorRegistry, count: int) -> None:
+    """Until the thread has done with so many items."""
+    labels = {"camera": "cam", "stage": "write"}
+    deadline = time.monotonic() + 10.0
+    while (registry.get_sample_value("edge_stage_seconds_count", labels) or 0) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_records_are_lines_in_order(tmp_path: Path) -> None:
@@ -154,3 +174,109 @@ def test_ends_are_read_back_from_the_file(tmp_path: Path) -> None:
     path.write_text(text + '{"type":"escalation","escal')
     assert read_ends(str(path)) == {"a": ("answered", "")}
     assert read_ends("-") == read_ends(str(tmp_path / "absent")) == {}
+
+
+def write_numbers(path: Path, numbers: range, **limits: int) -> None:
+    """One record for each number, each written by itself."""
+    results, registry = writer(path, None, **limits)
+    with results:
+        for number in numbers:
+            written = threading.Event()
+            results.publish_end([{"n": number}], written.set)
+            assert written.wait(10.0)
+    assert dropped(registry) == 0
+
+
+def numbers_in(path: Path) -> list[int]:
+    """What `write_numbers` wrote there."""
+    return [json.loads(line)["n"] for line in lines_of(path)]
+
+
+def test_full_file_is_set_aside_and_the_oldest_goes(tmp_path: Path) -> None:
+    """Each holds whole lines in their order; no more are kept than are allowed."""
+    path = tmp_path / "r.jsonl"
+    write_numbers(path, range(10, 30), file_bytes_max=3 * len('{"n":10}\n'), files_max=3)
+    names = ["r.jsonl.2", "r.jsonl.1", "r.jsonl"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(names)
+    assert [numbers_in(tmp_path / name) for name in names] == [
+        [22, 23, 24],
+        [25, 26, 27],
+        [28, 29],
+    ]
+
+
+def test_full_file_stays_where_it_is_not_bounded(tmp_path: Path) -> None:
+    """As it is by default."""
+    write_numbers(tmp_path / "r.jsonl", range(100))
+    assert numbers_in(tmp_path / "r.jsonl") == list(range(100))
+
+
+def test_file_that_was_moved_away_is_made_anew(tmp_path: Path) -> None:
+    """As logrotate moves it, and as someone deletes it: what comes next is at the path again."""
+    path, aside = tmp_path / "r.jsonl", tmp_path / "r.jsonl-20261126"
+    results, registry = writer(path)
+
+    def write(number: int) -> None:
+        written = threading.Event()
+        results.publish_end([{"n": number}], written.set)
+        assert written.wait(10.0)
+
+    with results:
+        write(0)
+        path.rename(aside)
+        write(1)
+        assert (numbers_in(aside), numbers_in(path)) == ([0], [1])
+        path.unlink()
+        write(2)
+    assert numbers_in(path) == [2]
+    assert dropped(registry) == 0
+
+
+def test_ends_are_read_back_from_what_was_set_aside_last(tmp_path: Path) -> None:
+    """A node that was killed right after setting a file aside still knows what it had written."""
+    path = tmp_path / "r.jsonl"
+    for name, age in (("r.jsonl.2", 200), ("r.jsonl.1", 100), ("r.jsonl", 0)):
+        end = {"type": "escalation", "escalation_id": name, "outcome": "answered", "cause": ""}
+        (tmp_path / name).write_text(json.dumps(end, separators=(",", ":")) + "\n")
+        os.utime(tmp_path / name, (1_000_000 - age, 1_000_000 - age))
+    (tmp_path / "r.jsonline").write_text("another's")
+    assert set(read_ends(str(path))) == {"r.jsonl", "r.jsonl.1"}
+    path.unlink()
+    assert set(read_ends(str(path))) == {"r.jsonl.1"}
+
+
+def test_ends_that_no_disk_takes_are_bounded(tmp_path: Path) -> None:
+    """The oldest goes, counted and not published."""
+    results, registry = writer("/dev/full")
+    published: list[int] = []
+    with results:
+        for number in range(20):
+            end = {"escalation_id": str(number), "text": "y" * (1 << 20)}
+            results.publish_end([end], partial(published.append, number))
+    assert published == []
+    assert dropped(registry) == 5
+
+
+def test_ends_are_tried_again_after_a_while_and_not_with_every_record(tmp_path: Path) -> None:
+    """What waits may be much."""
+    path, clock = tmp_path / "r.jsonl", ManualClock()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    results, registry = writer(path, clock)
+    published = threading.Event()
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+        with results:
+            results.publish_end([{"text": "y" * 2000}], published.set)
+            wait_until_written(registry, 1)
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+            results.publish({"n": 1})
+            wait_until_written(registry, 2)
+            assert not published.is_set()
+            clock.advance_s(2.0)
+            results.publish({"n": 2})
+            assert published.wait(10.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert [len(line) > 2000 for line in lines_of(path)] == [False, False, True]

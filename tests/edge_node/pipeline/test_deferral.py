@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from edge_node.adapters.uplink import GrpcUplink
 from edge_node.config import EdgeSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.escalation_lane import EscalationLane
+from edge_node.pipeline.spool_news import SpoolNews
 from edge_node.values import Candidate, Cause, Deferred, Ending, EscalationOutcome, News
 from foundation.clock import SystemClock
 from foundation.escalations import Encoding, Escalation, Expired, Outcome, Shed
@@ -37,7 +38,16 @@ NOWHERE = "127.0.0.1:9"
 class Node:
     """One run of an edge node, without frames."""
 
-    def __init__(self, folder: Path, address: str = NOWHERE, **spool: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        address: str = NOWHERE,
+        *,
+        keeper: type[SpoolKeeper] = SpoolKeeper,
+        egress: Mapping[str, Any] | None = None,
+        policy: Mapping[str, Any] | None = None,
+        **spool: Any,
+    ) -> None:
         self.settings = EdgeSettings.model_validate(
             {
                 "escalator": {
@@ -47,16 +57,19 @@ class Node:
                     "connect_timeout_s": 2.0,
                 },
                 "spool": {"folder": str(folder), "backlog_share": 0.5, **spool},
+                "egress": dict(egress or {}),
+                "policy": dict(policy or {}),
             }
         )
         clock = SystemClock()
         self.registry = CollectorRegistry()
         metrics = EdgeMetrics(self.registry, "cam")
         self.news: list[News] = []
+        self.failures: list[BaseException] = []
         self.publishes = True
         self._came = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.keeper = SpoolKeeper(self.settings.spool, Cipher(None), metrics, clock)
+        self.keeper = keeper(self.settings.spool, Cipher(None), metrics, clock)
         self.lane = EscalationLane(self.settings, self, self.keeper, self._post, metrics, clock)
         self._uplink = GrpcUplink(
             self.settings.escalator, frozenset({Encoding.WEBP}), metrics, clock
@@ -80,7 +93,7 @@ class Node:
         with self.keeper:
             self._loop = asyncio.get_running_loop()
             self.lane.start()
-            self.keeper.start(self.lane, {})
+            self.keeper.start(SpoolNews(self.lane), {}, self.failures.append)
             task = asyncio.create_task(self._uplink.run(self.lane))
             try:
                 yield
@@ -310,7 +323,7 @@ async def test_what_the_spool_read_before_it_was_told_of_the_end_is_not_asked_ag
         async with node.running():
             node.ask("a", expiry_s=5.0)
             [ending] = await node.until(1)
-            node.lane.note_backlog([kept("a"), kept("b")])
+            node.lane.hear_backlog([kept("a"), kept("b")])
             node.lane.note_published(ending)
             node.publishes = True
             await node.until(2)
@@ -326,6 +339,7 @@ async def test_what_the_disk_is_too_slow_for_ends_and_is_counted(
     node = Node(tmp_path, **settings)
     async with node.running():
         node.ask(*(f"a{number}" for number in range(200)), size=20_000)
+        await asyncio.sleep(0)  # all are admitted
         busy = node.registry.get_sample_value("edge_spool_losses_total", {"reason": "busy"}) or 0
         await node.until_deferred(200 - int(busy))
         await node.until(int(busy))

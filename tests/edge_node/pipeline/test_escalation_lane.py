@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -38,7 +38,12 @@ class Bench:
     """An escalation lane on the test's loop."""
 
     def __init__(
-        self, *, room: int = 100, escalations_max: int = 16, withholds: bool = False
+        self,
+        *,
+        room: int = 100,
+        escalations_max: int = 16,
+        withholds: bool = False,
+        policy: Mapping[str, float] | None = None,
     ) -> None:
         self.news: list[News] = []
         self._came = asyncio.Event()
@@ -48,7 +53,9 @@ class Bench:
             EdgeSettings(
                 escalator=EscalatorSettings(address="127.0.0.1:1", in_flight_max=2),
                 spool=SpoolSettings(fresh_max=escalations_max),
-                policy=PolicySettings(rollout="shadow" if withholds else "enforce"),
+                policy=PolicySettings.model_validate(
+                    {"rollout": "shadow" if withholds else "enforce", **(policy or {})}
+                ),
             ),
             StepEncoder(room),
             None,
