@@ -11,7 +11,9 @@ overload, calm, peak. Goodput counts answers that came before their expiry, on t
 asked; it is compared with the mean of the peaks around it, which saw about the same machine.
 
 Quotas and the bound of requests per stream are lifted, so that all of the load reaches the queue.
-Clients and server share the machine, so on few cores their cost counts against the server.
+Clients and server share the machine; so that their cost counts little against the server, as it
+would not count at all on machines of their own, clients have low priority. How much was asked is
+said, and a phase in which they fell behind would show there.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from foundation.escalations import Encoding, Escalation, LabelledBoxes, Region
 from foundation.wire import escalation_to_proto
 from protos.escalation.v1 import escalation_pb2
 
+_NICENESS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -117,7 +119,8 @@ class Asker:
 
 
 def ask(port: int, devices: list[Device], messages: list[bytes], expiry_s: float) -> list[Asked]:
-    """Runs devices side by side; the work of a client process."""
+    """Runs devices side by side; the work of a client process, which gives way to the server."""
+    os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
     async def run_all() -> list[Asked]:
         askers = [Asker(device, messages, expiry_s) for device in devices]
