@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -77,6 +78,15 @@ def encode_image(pixels: Pixels, encoding: Encoding, quality: int) -> bytes:
                 return _pillow("AVIF", pixels, quality=quality, **AVIF_EFFORT)
     except _UNWRITABLE as error:
         raise ValueError(f"cannot encode an image of shape {pixels.shape}: {error}") from error
+
+
+def load_picture(path: Path) -> Pixels | None:
+    """A picture file of ours as (height, width, 3) uint8 BGR; None where OpenCV cannot read it."""
+    try:
+        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # how it refuses some of them
+        return None
+    return None if pixels is None else np.asarray(pixels, np.uint8)
 
 
 def decode_image(data: bytes, encoding: Encoding, *, side_min_px: int, pixels_max: int) -> Pixels:

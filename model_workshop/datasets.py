@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from foundation.errors import ConfigError
 from foundation.frames import Boxes, ClassIds, Pixels
+from foundation.images import load_picture
 from foundation.manifest import BundleInfo
 from model_workshop.coco_files import LAYOUT, check_annotation, read_document
 
@@ -90,10 +90,10 @@ def read_picture(path: Path) -> Pixels:
     Raises:
         ConfigError: it cannot be read as an image.
     """
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    pixels = load_picture(path)
     if pixels is None:
         raise ConfigError(f"{path} cannot be read as an image", remedy="Restore or replace it")
-    return np.asarray(pixels, np.uint8)
+    return pixels
 
 
 def read_split(directory: Path, *, images_max: int | None = None) -> Split:

@@ -85,8 +85,9 @@ class SmallDisk:
                     size //= 2
 
     def empty(self) -> None:
-        """Gives the room back."""
+        """Gives the room back, for good: breaking down would undo what is not on the disk yet."""
         (self.folder / "ballast").unlink()
+        _run("sync", "-f", str(self.folder))
 
     def break_down(self) -> None:
         """Turns read-only, as after an error of the device."""

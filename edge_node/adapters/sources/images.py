@@ -7,15 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import cv2
-import numpy as np
-
 from edge_node.adapters.sources.pacing import Pacer
 from edge_node.config import SourceSettings
 from edge_node.ports import Capture
 from foundation.clock import Clock
 from foundation.errors import ConfigError, TransientError
-from foundation.frames import Pixels
+from foundation.images import load_picture
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _DEFAULT_RATE_HZ = 10.0
@@ -71,7 +68,7 @@ class ImageFolderSource:
         path = self._paths[self._position]
         moment_s = self._position / self.frame_rate_hz
         self._position += 1
-        pixels = _load(path)
+        pixels = load_picture(path)
         captured_at_ns = self._clock.now_ns()
         if self.live:
             due_ns = self._pacer.wait(moment_s, stop)
@@ -81,12 +78,3 @@ class ImageFolderSource:
         if pixels is None:
             raise TransientError(f"{path} does not decode as an image")
         return Capture(pixels, captured_at_ns)
-
-
-def _load(path: Path) -> Pixels | None:
-    """Pixels of a file; None where OpenCV refuses: of some files by an exception."""
-    try:
-        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
-    return None if pixels is None else np.asarray(pixels, np.uint8)
