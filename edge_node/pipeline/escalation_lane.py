@@ -84,8 +84,9 @@ class EscalationLane:
         self._in_flight_max = settings.escalator.in_flight_max
         self._encoder = encoder
         self._spool = spool
-        paced = spool is not None and not self._withholds
-        self._backlog = Backlog(settings, spool, clock) if paced and spool is not None else None
+        self._backlog: Backlog | None = None
+        if spool is not None and not self._withholds:
+            self._backlog = Backlog(settings, spool, clock)
         self._again = Again(settings.policy)
         self._post = post
         self._metrics = metrics
@@ -309,8 +310,7 @@ class EscalationLane:
         kept = backlog.next(now_ns)
         if kept is None:
             return None
-        expires_at_ns = after_s(now_ns, _BACKLOG_EXPIRY_S)
-        escalation = replace(kept.escalation, expires_at_ns=expires_at_ns)
+        escalation = replace(kept.escalation, expires_at_ns=after_s(now_ns, _BACKLOG_EXPIRY_S))
         self._hand.admit(escalation, Keeping.YES, self._give_up, kept)
         return escalation
 
