@@ -83,7 +83,8 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         "--group",
         type=_expression,
         metavar="REGEX",
-        help="images whose names have the same (group) are resampled together: a board, a camera",
+        help="images whose names, folders included, have the same (group) are resampled together: "
+        "a board, a camera",
     )
     parser.add_argument("--images-max", type=_positive, help="take this many frames, evenly spread")
     parser.add_argument("--step", type=_positive, default=10, help="take each STEPth video frame")
@@ -148,7 +149,7 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     edge, cloud = Bundle.open(arguments.edge), Bundle.open(arguments.cloud)
     crop = CropSettings()
-    _prepare(arguments.out if arguments.observe is None else arguments.observe.parent)
+    _prepare(arguments.out, arguments.observe)
     with Answers(arguments.work / "answers.sqlite", edge, cloud, SystemClock()) as answers:
         material = read_material(arguments.material, arguments.work, reading)
         if arguments.observe is not None:
@@ -157,14 +158,16 @@ def _run(arguments: argparse.Namespace) -> None:
             seen, units = arrays["gain"].shape[0], arrays["unit_frame"].shape[0]
             print(f"{arguments.observe}: {seen} proposals in {units} frames and crops")
             return
+        policies, notes = own_policies(
+            answers, arguments.policy, plan.levels, crop, crops=plan.crops
+        )
         calibration = None
         if arguments.calibration is not None:
             other = read_material(arguments.calibration, arguments.work, reading)
             calibration = Outcomes(answers, other, crop)
         outcomes = Outcomes(answers, material, crop)
-        policies = own_policies(answers, arguments.policy, plan.levels, crop, crops=plan.crops)
         policies += baselines(plan.levels, crops=plan.crops)
-        replay = run_study(outcomes, calibration, policies, plan)
+        replay = run_study(outcomes, calibration, policies, plan, notes)
     _write(arguments.out / "replay.json", replay.model_dump_json(indent=1))
     _write(arguments.out / "replay.html", render_page(replay))
     print_replay(replay)
@@ -176,8 +179,13 @@ def _levels(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(Level.parse(part.strip())) for part in text.split(",")))
 
 
-def _prepare(folder: Path) -> None:
-    """Says now, not after hours, that a folder cannot be written."""
+def _prepare(out: Path, observe: Path | None) -> None:
+    """Says now, not after hours, that what is asked for cannot be written."""
+    if observe is not None and observe.is_dir():
+        raise ConfigError(
+            f"--observe {observe} is a folder", remedy="Name the file that is to be written"
+        )
+    folder = out if observe is None else observe.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe"

@@ -1,7 +1,8 @@
 """What a replay says: the values that the table, the JSON file and the page share.
 
 Utilities are shares in 0..1. The *gap recovered* is (U - U_edge) / (U_cloud - U_edge) and is never
-clipped: a fused result can be better than the cloud's own. What is not known is null, never 0.
+clipped: a fused result can be better than the cloud's own. What is not known is null, never 0: so
+is every share of a gap that is not above 0, and every interval where there is but one group.
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ class Replay(Settings):
     curves: tuple[Curve, ...] = pydantic.Field(min_length=1)
     leads: tuple[Lead, ...]
     losses: tuple[Loss, ...]
+    notes: tuple[str, ...] = ()
+    """What was left out of the replay and why, in sentences."""
 
     @property
     def unstable(self) -> bool:

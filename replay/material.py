@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 
@@ -26,6 +27,7 @@ from model_workshop.datasets import Split, read_picture, read_split
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _KINDS = "Give a labelled split (images/ and instances.json), a folder of images or a video file"
 _INDEX = "frames.json"
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Frame:
     """One frame of the material.
 
     Attributes:
-        name: within the material.
+        name: within the material; of an image its path below the folder of images.
         group: frames of one group are not independent: they are resampled and split together.
         moment_s: seconds since the first frame of a video; of still images None.
         width: pixels per row.
@@ -104,7 +106,7 @@ class Reading:
 
     Attributes:
         frames_max: keep only this many images, evenly spread; None keeps all.
-        group: the first group of this expression, searched in the file's name, is the group (a
+        group: the first group of this expression, searched in the image's name, is the group (a
             board, a camera); None makes every image its own.
         step: of a video, each `step`-th frame is kept.
         block_s: seconds of video that count as one group.
@@ -125,7 +127,8 @@ def read_material(path: Path, work: Path, reading: Reading) -> Material:
         reading: how.
 
     Raises:
-        ConfigError: nothing is there, it is empty, or a file is no image.
+        ConfigError: nothing is there, it is empty, a file is no image, or not of the size that the
+            labels state.
         IntegrityError: a video ends before its stream does.
     """
     if path.is_file():
@@ -134,36 +137,38 @@ def read_material(path: Path, work: Path, reading: Reading) -> Material:
         raise ConfigError(f"There is no material at {path}", remedy=_KINDS)
     if (path / "instances.json").is_file():
         split = read_split(path, images_max=reading.frames_max)
-        paths = [picture.path for picture in split.pictures]
-    else:
-        split = None
-        folder = path / "images" if (path / "images").is_dir() else path
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
-        if not paths:
-            raise ConfigError(f"The folder {folder} holds no images", remedy=_KINDS)
-        paths = _thinned(paths, reading.frames_max)
-    return Material(path.name, tuple(_still(p, reading) for p in paths), split)
+        folder = path / "images"
+        stills = [_still(one.path, folder, one.read(), reading) for one in split.pictures]
+        return Material(path.name, tuple(stills), split)
+    folder = path / "images" if (path / "images").is_dir() else path
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+    if not paths:
+        raise ConfigError(f"The folder {folder} holds no images", remedy=_KINDS)
+    paths = _thinned(paths, reading.frames_max)
+    return Material(path.name, tuple(_still(p, folder, read_picture(p), reading) for p in paths))
 
 
-def _thinned(paths: list[Path], most: int | None) -> list[Path]:
-    if most is None or most >= len(paths):
-        return paths
-    return [paths[round(k * (len(paths) - 1) / max(1, most - 1))] for k in range(most)]
+def _thinned(items: list[_Item], most: int | None) -> list[_Item]:
+    """So many at most, evenly spread."""
+    if most is None or most >= len(items):
+        return items
+    return [items[round(k * (len(items) - 1) / max(1, most - 1))] for k in range(most)]
 
 
-def _still(path: Path, reading: Reading) -> Frame:
-    pixels = read_picture(path)
-    group = path.name
+def _still(path: Path, folder: Path, pixels: Pixels, reading: Reading) -> Frame:
+    # Not the file's name alone: folders of boards or cameras may hold files of the same names.
+    name = path.relative_to(folder).as_posix()
+    group = name
     if reading.group is not None:
-        found = reading.group.search(path.name)
+        found = reading.group.search(name)
         if found is None or not found.groups():
             raise ConfigError(
-                f"--group {reading.group.pattern!r} finds no group in the name {path.name!r}",
-                remedy="Give an expression with one (group) that every file name matches",
+                f"--group {reading.group.pattern!r} finds no group in the name {name!r}",
+                remedy="Give an expression with one (group) that every image's name matches",
             )
         group = found.group(1)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Frame(path.name, group, None, pixels.shape[1], pixels.shape[0], digest, path)
+    return Frame(name, group, None, pixels.shape[1], pixels.shape[0], digest, path)
 
 
 def _read_video(path: Path, work: Path, reading: Reading) -> Material:
@@ -175,7 +180,7 @@ def _read_video(path: Path, work: Path, reading: Reading) -> Material:
         folder.mkdir(parents=True, exist_ok=True)
         _decode(path, folder, digest, reading.step)
     document = json.loads(index.read_text(encoding="utf-8"))
-    frames = tuple(
+    frames = [
         Frame(
             name=f"{path.name}#{row['number']}",
             group=f"{path.name}/{int(row['moment_s'] // reading.block_s)}",
@@ -186,13 +191,11 @@ def _read_video(path: Path, work: Path, reading: Reading) -> Material:
             path=folder / row["file"],
         )
         for row in document["frames"]
-    )
+    ]
     if not frames:
         raise ConfigError(f"{path} holds no frame that decodes", remedy=_KINDS)
-    kept = frames
-    if reading.frames_max is not None and reading.frames_max < len(frames):
-        kept = frames[:: -(-len(frames) // reading.frames_max)]
-    return Material(path.name, kept, lost=document["lost"])
+    kept = _thinned(frames, reading.frames_max)
+    return Material(path.name, tuple(kept), lost=document["lost"])
 
 
 def _decode(path: Path, folder: Path, digest: str, step: int) -> None:

@@ -25,8 +25,11 @@ from replay.views import Part, View
 
 GAIN_FLOOR = 0.01
 """Calibrated score from which a detection has a gain."""
-_PRICES = np.geomspace(1e-2, 1e-8, 160)
+_PRICES = np.geomspace(1.0, 1e-6, 160)
+"""Shares of the price from which nothing is asked."""
 _TEXTURE_MIN = 0.05
+_GAINS = "planned, gains"
+_FITTED = "Give the policy that `model-workshop fit-policy` wrote for these two bundles"
 
 
 @dataclass(frozen=True)
@@ -47,26 +50,45 @@ class Planned:
         """Prices from high to low, with the gain model."""
         model = self.model or variance_model(part, self.levels, crops=self.crops)
         planner = Planner(model, self.crop)
-        return [(planner, model, float(price)) for price in _PRICES]
+        top = self._top_price(part.views, planner, model)
+        return [(planner, model, top * float(share)) for share in _PRICES] if top > 0 else []
 
     def choose(self, views: Sequence[View], setting: Setting) -> list[Asks]:
         """What is worth its bytes."""
         planner, model, price = setting
+        plans = self._plans(views, planner, model, price)
+        return [tuple(sorted(_question(ask, model) for ask in asks)) for asks in plans]
+
+    def _top_price(self, views: Sequence[View], planner: Planner, model: GainModel) -> float:
+        """The price of a byte from which nothing is asked; it has the unit of the gains."""
+        top = 0.0
+        while True:
+            # How crops are joined depends on the price: at a higher one, some are worth more.
+            plans = self._plans(views, planner, model, top)
+            best = max((ask.value / ask.size_bytes for asks in plans for ask in asks), default=0.0)
+            if best <= top:
+                return top
+            top = best
+
+    def _plans(
+        self, views: Sequence[View], planner: Planner, model: GainModel, price: float
+    ) -> list[list[PlannedAsk]]:
         costs = model.class_costs(self.labels)
-        chosen = []
+        plans = []
         for view in views:
             found = view.seen.take(view.seen.scores >= GAIN_FLOOR)
             gains = model.gains_of(found.scores, np.sqrt(box_areas(found.boxes)))
-            asks = planner.plan(
-                found.boxes,
-                gains * costs[found.class_ids],
-                found.scores >= PROPOSAL_FLOOR,
-                view.size,
-                Prices(price),
-                view.texture,
+            plans.append(
+                planner.plan(
+                    found.boxes,
+                    gains * costs[found.class_ids],
+                    found.scores >= PROPOSAL_FLOOR,
+                    view.size,
+                    Prices(price),
+                    view.texture,
+                )
             )
-            chosen.append(tuple(sorted(_question(ask, model) for ask in asks)))
-        return chosen
+        return plans
 
 
 def variance_model(part: Part, levels: Sequence[str], *, crops: bool) -> GainModel:
@@ -119,11 +141,17 @@ def own_policies(
     crop: CropSettings,
     *,
     crops: bool,
-) -> list[Policy]:
+) -> tuple[list[Policy], tuple[str, ...]]:
     """Ours: with p(1 - p), and with a gain model where a file or the edge's bundle has one.
 
+    Returns:
+        The policies, and in sentences why the policy of the edge's bundle is not among them. A
+        file that does not fit is refused, because somebody asked for it; what a bundle brings
+        along is left out, so that other clouds and levels can be tried with it.
+
     Raises:
-        ConfigError: the file is none, or was fitted for other bundles.
+        ConfigError: the file is none, was fitted for other bundles, or may ask nothing with these
+            levels and without crops.
     """
     plain = Planned(
         "planned, p(1-p)",
@@ -134,37 +162,73 @@ def own_policies(
         answers.labels,
         crops,
     )
-    model = answers.edge_bundle.policy
-    origin = "the edge's bundle"
+    edge, cloud = answers.edge_bundle, answers.cloud_bundle
     if path is not None:
-        model = read_model(path, answers.edge_bundle, answers.cloud_bundle)
-        origin = path.name
-    if model is None:
-        return [plain]
-    about = f"Value per byte, with the gains of {origin}."
-    return [replace(plain, name="planned, gains", about=about, model=model), plain]
+        model, origin = read_model(path), str(path)
+        check_fitted(model, edge, cloud, origin)
+        model = _narrowed(model, levels, origin, crops=crops)
+    elif edge.policy is None:
+        return [plain], ()
+    else:
+        origin = "the edge's bundle"
+        try:
+            check_fitted(edge.policy, edge, cloud, origin)
+            model = _narrowed(edge.policy, levels, origin, crops=crops)
+        except ConfigError as error:
+            return [plain], (f"'{_GAINS}' is left out. {error}",)
+    about = f"Value per byte, with the gains of {origin if path is None else path.name}."
+    return [replace(plain, name=_GAINS, about=about, model=model), plain], ()
 
 
-def read_model(path: Path, edge: Bundle, cloud: Bundle) -> GainModel:
+def read_model(path: Path) -> GainModel:
     """The gain model in a file.
 
     Raises:
-        ConfigError: it is absent, none, or was fitted on other bundles.
+        ConfigError: it is absent, or none.
     """
-    remedy = "Give the policy that `model-workshop fit-policy` wrote for these two bundles"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"The policy {path} cannot be read: {error}", remedy=remedy) from error
-    model = parse_settings(document, GainModel, origin=str(path))
-    asker = edge.scores_digest
+        raise ConfigError(f"The policy {path} cannot be read: {error}", remedy=_FITTED) from error
+    return parse_settings(document, GainModel, origin=str(path))
+
+
+def check_fitted(model: GainModel, edge: Bundle, cloud: Bundle, origin: str) -> None:
+    """Compares the bundles that a gain model names with those of a replay.
+
+    Raises:
+        ConfigError: it was fitted on others.
+    """
     for wanted, own, name in (
-        (model.edge_scores, asker, edge.info.name),
+        (model.edge_scores, edge.scores_digest, edge.info.name),
         (model.cloud_bundle, cloud.digest, cloud.info.name),
     ):
         if wanted and wanted != own:
             raise ConfigError(
-                f"The policy {path} was fitted for {wanted[:12]}, but {name} is {own[:12]}",
-                remedy=remedy,
+                f"The policy of {origin} was fitted for {wanted[:12]}, but {name} is {own[:12]}",
+                remedy=_FITTED,
             )
-    return model
+
+
+def _narrowed(model: GainModel, levels: Sequence[str], origin: str, *, crops: bool) -> GainModel:
+    """What a gain model may do within what is studied.
+
+    Raises:
+        ConfigError: that is nothing.
+    """
+    kept = [level for level in map(Level.parse, levels) if level in model.parsed_levels]
+    if not kept:
+        known = ",".join(map(str, model.parsed_levels))
+        raise ConfigError(
+            f"The policy of {origin} knows none of the levels {','.join(levels)}",
+            remedy=f"Give --levels {known}, or some of them",
+        )
+    model = model.with_levels(kept)
+    if crops:
+        return model
+    if model.frame_share == 0:
+        raise ConfigError(
+            f"The policy of {origin} asks about crops alone",
+            remedy="Leave --frames-only out, or fit a policy on observations of whole frames",
+        )
+    return model.model_copy(update={"crop_share": 0.0})

@@ -57,8 +57,9 @@ class _Scale:
 
     def __init__(self, outcomes: Outcomes, plan: Plan) -> None:
         self.outcomes, self._plan = outcomes, plan
-        count = int(outcomes.groups.max()) + 1
-        self._weights = draw_weights(count, plan.resamples, plan.seed)
+        count = len(outcomes.material.groups)
+        # One group drawn again and again is always itself: that would be an interval of no width.
+        self._weights = draw_weights(count, plan.resamples if count > 1 else 0, plan.seed)
         frames = range(len(outcomes))
         judge = outcomes.judge
         self.edge = judge.samples([outcomes.matched(i, ()) for i in frames], self._weights)
@@ -67,7 +68,13 @@ class _Scale:
         self._known: dict[tuple[Asks, ...], Array] = {}
 
     def recovered(self, samples: Array) -> Array:
-        """Share of the gap; infinite or no number where there is none."""
+        """Share of the gap; infinite or no number where there is none.
+
+        Of a cloud that is no better than the edge no share is a number: what is worst would have
+        the largest.
+        """
+        if self.cloud[0] <= self.edge[0]:
+            return np.full(len(samples), np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = (samples - self.edge[: len(samples)]) / (self.cloud - self.edge)[
                 : len(samples)
@@ -138,7 +145,11 @@ class _Scale:
 
 
 def run_study(
-    outcomes: Outcomes, calibration: Outcomes | None, policies: Sequence[Policy], plan: Plan
+    outcomes: Outcomes,
+    calibration: Outcomes | None,
+    policies: Sequence[Policy],
+    plan: Plan,
+    notes: Sequence[str] = (),
 ) -> Replay:
     """Judges all policies and both oracles.
 
@@ -147,6 +158,7 @@ def run_study(
         calibration: of the material on which dials are set; None takes folds.
         policies: at least one of our own.
         plan: what is studied.
+        notes: what the report is to say was left out, and why.
     """
     scale = _Scale(outcomes, plan)
     shares = sorted({*plan.budgets, *BETWEEN})
@@ -175,6 +187,7 @@ def run_study(
         curves=tuple(one.curve for one in [*oracles, *drawn]),
         leads=_leads(scale, drawn, plan.budgets),
         losses=_losses(scale, oracles, drawn, plan.budgets),
+        notes=tuple(notes),
     )
 
 

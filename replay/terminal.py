@@ -53,11 +53,20 @@ def preamble(replay: Replay) -> list[str]:
 
 def warnings(replay: Replay) -> list[str]:
     """What a reader must know before believing the figures."""
-    found = []
-    if replay.unstable:
+    found = list(replay.notes)
+    if (replay.gap.value or 0.0) < 0:
+        found.append(
+            "The cloud is worse than the edge here: asking harms. There are no shares of the gap."
+        )
+    elif replay.unstable:
         found.append(
             "The gap between edge and cloud is under 2 points: shares of it are unstable. "
             "Look at the utilities."
+        )
+    if replay.material.groups < 2:
+        found.append(
+            "All frames are one group, so there are no intervals: nothing says how far figures of "
+            "other material would differ."
         )
     if replay.material.reference == "cloud":
         found.append("Judged by the cloud itself, which so has no faults here.")

@@ -175,7 +175,9 @@ class _Pool:
         best = _falling(right / np.maximum(right + alarms, np.finfo(np.float64).tiny), of)
         columns = np.searchsorted(known, of)
         recall = right / np.maximum(drawn[:, columns], np.finfo(np.float64).tiny)
-        reached = np.searchsorted(RECALLS, recall + _ROUNDING, side="right")
+        # Sums of drawn weights are rounded; those of the first row, the figure, are whole numbers.
+        recall[1:] += _ROUNDING
+        reached = np.searchsorted(RECALLS, recall, side="right")
         steps = np.diff(reached, axis=1, prepend=0)
         steps[:, starts] = reached[:, starts]
         result[:, columns[starts]] = np.add.reduceat(best * steps, starts, axis=1) / len(RECALLS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,11 +31,15 @@ def class_costs_of(text: str, observations: Observations) -> Mapping[str, float]
     for pair in text.split(","):
         label, _, cost = pair.partition("=")
         try:
-            costs[label.strip()] = float(cost)
+            value = float(cost)
         except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
             raise ConfigError(
-                f"{pair!r} is no class cost", remedy="Write flat, balanced, or LABEL=COST,..."
-            ) from None
+                f"{pair!r} is no class cost",
+                remedy="Write flat, balanced, or LABEL=COST,... with costs of 0 or more",
+            )
+        costs[label.strip()] = value
     for label in sorted(set(costs) - set(observations.labels)):
         raise ConfigError(
             f"The bundle has no label {label!r}",

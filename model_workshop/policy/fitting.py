@@ -53,7 +53,9 @@ class PolicyFit:
     Attributes:
         model: To be put in the edge bundle.
         held_out: Share of the greatest gain that each shape reached at each budget, on groups that
-            it was not fitted on; by name of the shape.
+            it was not fitted on; by name of the shape. Both are added up over the folds before
+            they are divided, and the greatest gain of a fold in which asking about everything
+            harms is 0.
     """
 
     model: GainModel
@@ -171,11 +173,13 @@ def predicted_bytes(model: GainModel, observations: Observations) -> Array:
     return np.asarray(images + _overhead(observations)[:, None], np.float64)
 
 
-def share_of_best(model: GainModel, observations: Observations, class_costs: Array) -> Array:
+def gained_within(
+    model: GainModel, observations: Observations, class_costs: Array
+) -> tuple[Array, float]:
     """What the model's choices of whole frames gained at each budget (BUDGETS,).
 
-    As shares of what asking about all of them at the best level gains. Without whole frames among
-    the observations, crops are chosen.
+    Beside it what asking about all of them at the best level gains. Without whole frames among the
+    observations, crops are chosen.
     """
     whole = observations.part(observations.unit_whole)
     units = whole if len(whole.unit_group) else observations
@@ -195,11 +199,11 @@ def share_of_best(model: GainModel, observations: Observations, class_costs: Arr
         curve.append(
             (
                 float(spent[rows, level][asked].sum()) / ceiling,
-                float(realized[rows, level][asked].sum()) / max(everything, 1e-9),
+                float(realized[rows, level][asked].sum()),
             )
         )
-    shares, reached = np.array(sorted(curve)).T
-    return np.interp(BUDGETS, shares, reached)
+    shares, gained = np.array(sorted(curve)).T
+    return np.interp(BUDGETS, shares, gained), everything
 
 
 def balanced_costs(observations: Observations) -> dict[str, float]:
@@ -225,14 +229,20 @@ def balanced_costs(observations: Observations) -> dict[str, float]:
 def _held_out(
     observations: Observations, shape: Shape, class_costs: Mapping[str, float], costs: Array
 ) -> Array:
-    """`share_of_best` (FOLDS, BUDGETS) on each part of the groups, fitted on the others."""
+    """What each part of the groups gained (FOLDS, BUDGETS), fitted on the others.
+
+    In units of the mean of the parts' greatest gains, so that their mean is the share of all.
+    """
     fold = _folds(observations.unit_group)
-    reached = []
+    gained, greatest = [], 0.0
     for number in range(FOLDS):
         rest = observations.part(fold != number)
         model = fit_shape(rest, shape, class_costs)
-        reached.append(share_of_best(model, observations.part(fold == number), costs))
-    return np.array(reached)
+        own, everything = gained_within(model, observations.part(fold == number), costs)
+        gained.append(own)
+        # Not divided part by part: one in which asking gains next to nothing would outweigh all.
+        greatest += max(0.0, everything)
+    return np.array(gained) * FOLDS / greatest if greatest > 0 else np.zeros_like(gained)
 
 
 def _folds(groups: Integers) -> Integers:

@@ -124,7 +124,8 @@ def read_observations(path: Path) -> Observations:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    # TypeError: a lone array (.npy), which is no archive.
+    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path} is no file of observations: {error}", remedy=_REMEDY) from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise ConfigError(f"{path} is not of the form {FORMAT}", remedy=_REMEDY)
@@ -168,18 +169,20 @@ def check_learnable(observations: Observations, path: Path, *, groups_min: int) 
     """Refuses observations from which no gain can be learned.
 
     Raises:
-        ConfigError: there is nothing to ask about, too few groups to hold any out, or asking never
-            changed anything: then the edge is as good as the cloud here, or both are the same.
+        ConfigError: there is nothing to ask about, too few groups with a proposal to hold any out,
+            or asking never changed anything: then the edge is as good as the cloud here, or both
+            are the same.
     """
-    groups = len(np.unique(observations.unit_group))
+    groups = len(np.unique(observations.unit_group[observations.unit]))
     if len(observations.score) == 0:
         raise ConfigError(
             f"{path} holds no proposal", remedy="Observe material in which the edge sees something"
         )
     if groups < groups_min:
         raise ConfigError(
-            f"{path} holds {groups} groups, too few to hold any out of the fit",
-            remedy=f"Observe at least {groups_min} pictures, boards or stretches of video",
+            f"{path} holds proposals in {groups} groups, too few to hold any out of the fit",
+            remedy=f"Observe at least {groups_min} pictures, boards or stretches of video in which "
+            "the edge sees something",
         )
     if not (np.abs(observations.gain).max() > 1e-6 or np.abs(observations.unit_gain).max() > 1e-6):
         raise ConfigError(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from foundation.errors import EXIT_CONFIG, EXIT_OK
 from foundation.gains import LevelCosts, variance_gains
+from model_workshop.datasets import read_split, split_digest
 from replay.__main__ import main
 from tests.replay.pair import cloud_bundle, edge_bundle, other_labels, write_material
 from tests.support.videos import moving_squares, write_video
@@ -103,3 +105,27 @@ def test_what_an_operator_can_put_right_is_named(
     with pytest.raises(SystemExit):
         main(command(place, "--budget-share", "7"))
     assert "is no share" in capsys.readouterr().err
+
+
+def test_a_file_to_observe_into_that_is_a_folder_is_named_before_the_models_run(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not after hours of work, which nothing would keep."""
+    fresh = ("--work", str(place / "fresh"))
+    assert main(command(place, "--observe", str(place / "val"), *fresh)) == EXIT_CONFIG
+    assert "is a folder" in capsys.readouterr().err
+    assert not (place / "fresh").exists()
+
+
+def test_a_few_images_of_what_a_bundle_was_trained_on_are_refused_too(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever `--images-max` leaves of a split."""
+    cloud = cloud_bundle()
+    trained_on = {"train": split_digest(read_split(place / "val"))}
+    card = cloud.info.model_card.model_copy(update={"dataset_digests": trained_on})
+    info = cloud.info.model_copy(update={"model_card": card})
+    dataclasses.replace(cloud, info=info).write(place / "knowing")
+    for more in ((), ("--images-max", "2")):
+        assert main(command(place, *more, cloud="knowing")) == EXIT_CONFIG
+        assert "was trained on" in capsys.readouterr().err

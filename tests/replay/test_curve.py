@@ -17,7 +17,7 @@ SHARES = (0.05, 0.2, 0.5, 1.0)
 
 def policies_of(outcomes: Outcomes) -> list[Policy]:
     """All there are, with crops."""
-    own = own_policies(outcomes.answers, None, LEVELS, CROP, crops=True)
+    own, _ = own_policies(outcomes.answers, None, LEVELS, CROP, crops=True)
     return [*own, *baselines(LEVELS, crops=True)]
 
 

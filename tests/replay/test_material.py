@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from foundation.errors import ConfigError, IntegrityError
+from model_workshop.datasets import read_picture
 from replay.material import Reading, read_material
 from tests.replay.pair import write_material
 from tests.support.videos import moving_squares, write_video
@@ -75,3 +77,39 @@ def test_what_is_no_material_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="holds no images"):
         read_material(tmp_path / "empty", tmp_path, Reading())
+
+
+def test_pictures_of_another_size_than_the_labels_state_are_refused(tmp_path: Path) -> None:
+    """Boxes and pixels would not belong together, and every figure would be wrong."""
+    path = write_material(tmp_path / "val", images=2)
+    for file in sorted((path / "images").iterdir()):
+        cv2.imwrite(str(file), read_picture(file)[::2, ::2])
+    with pytest.raises(ConfigError, match=r"is 80x64, but instances\.json says 160x128"):
+        read_material(path, tmp_path, Reading())
+
+
+def test_pictures_of_the_same_name_in_different_folders_are_different(tmp_path: Path) -> None:
+    """A name has its folders, in which an expression may look for the group as well."""
+    path = write_material(tmp_path / "val", images=4)
+    document = json.loads((path / "instances.json").read_text(encoding="utf-8"))
+    for number, image in enumerate(document["images"]):
+        name = f"board{number // 2}/{'top' if number % 2 else 'bottom'}.png"
+        (path / "images" / name).parent.mkdir(exist_ok=True)
+        (path / "images" / image["file_name"]).rename(path / "images" / name)
+        image["file_name"] = name
+    (path / "instances.json").write_text(json.dumps(document), encoding="utf-8")
+    alone = read_material(path, tmp_path, Reading())
+    names = ("board0/bottom.png", "board0/top.png", "board1/bottom.png", "board1/top.png")
+    assert tuple(frame.name for frame in alone.frames) == alone.groups == names
+    for expression, groups in ((r"^(\w+)/", ("board0", "board1")), (r"/(\w+)", ("bottom", "top"))):
+        reading = Reading(group=re.compile(expression))
+        assert read_material(path, tmp_path, reading).groups == groups
+
+
+def test_as_many_frames_of_a_video_are_kept_as_were_asked_for(tmp_path: Path) -> None:
+    """Not half of them where one less than all is asked for."""
+    path = write_video(tmp_path / "line.mp4", moving_squares(20))
+    found = read_material(path, tmp_path / "work", Reading(step=1, frames_max=19))
+    assert len(found.frames) == 19
+    assert found.frames[0].name == "line.mp4#0"
+    assert found.frames[-1].name == "line.mp4#19"

@@ -12,7 +12,7 @@ from model_workshop.datasets import Split, read_split
 from model_workshop.evaluation.precision import draw_weights
 from model_workshop.evaluation.rankings import AP_ROWS, rank
 from model_workshop.evaluation.samples import OVERALL, sample_precisions
-from model_workshop.evaluation.truth import read_truth
+from model_workshop.evaluation.truth import Truth, read_truth
 from replay.utility import Judge
 from tests.support.datasets import write_split
 
@@ -115,3 +115,26 @@ def test_nothing_found_is_worth_nothing_and_the_truth_everything(split: Split) -
         perfect.append(judge.match(i, Detections(boxes, ones, ids)))
     figures = judge.figures(perfect)
     assert (figures.map50_95, figures.map50, figures.f1) == pytest.approx((1, 1, 1), abs=1e-9)
+
+
+def test_the_figure_among_the_samples_is_that_of_the_table() -> None:
+    """No recall is reached by the rounding that resamples are granted."""
+    count = 10
+    boxes = np.tile([0.0, 0.0, 10.0, 10.0], (count, 1))
+    truth = Truth(
+        np.arange(count),
+        np.zeros(count, np.intp),
+        boxes,
+        np.full(count, 100.0),
+        np.zeros(count, np.bool_),
+        np.full(count, 10.0),
+    )
+    judge = Judge(truth, range(count), 1, np.array([0.5], np.float32))
+    one = Detections(
+        np.array([[0, 0, 10, 10]], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int32)
+    )
+    weights = draw_weights(count, 5, 0)
+    for found in range(1, count + 1):
+        matched = [judge.match(i, one if i < found else Detections.empty()) for i in range(count)]
+        figure = judge.figures(matched).map50_95
+        assert judge.samples(matched, weights)[0] == pytest.approx(figure, abs=1e-9)

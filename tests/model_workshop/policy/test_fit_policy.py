@@ -114,7 +114,7 @@ def test_rare_classes_cost_more_where_classes_count_alike(tmp_path: Path) -> Non
     assert costs["nut"] > 2 * costs["bolt"] > 0
     assert class_costs_of("flat", seen) == {}
     assert class_costs_of("nut=3", seen) == {"nut": 3.0}
-    for wrong in ("nut", "cow=1"):
+    for wrong in ("nut", "cow=1", "nut=nan", "nut=inf", "nut=-1", "bolt=1,nut=-inf"):
         with pytest.raises(ConfigError):
             class_costs_of(wrong, seen)
 
@@ -158,12 +158,38 @@ def test_too_few_groups_are_refused(tmp_path: Path) -> None:
         check_learnable(read_observations(path), path, groups_min=GROUPS_MIN)
 
 
+def test_groups_without_a_proposal_do_not_count(tmp_path: Path) -> None:
+    """They teach nothing: where all proposals are in one picture, none can be held out."""
+    values = arrays()
+    here = values["unit"] == 3
+    for name in ("score", "size_px", "class_id", "unit", "gain"):
+        values[name] = values[name][here]
+    path = written(tmp_path / "o.npz", values)
+    with pytest.raises(ConfigError, match="proposals in 1 groups, too few"):
+        check_learnable(read_observations(path), path, groups_min=GROUPS_MIN)
+
+
+def test_a_fold_in_which_asking_harms_does_not_outweigh_the_others(tmp_path: Path) -> None:
+    """What is reached stays a share of the greatest gain, whatever one fold gains."""
+    for seed in range(3):
+        values = arrays(frames=20, seed=seed)
+        harmed = np.random.default_rng(seed).random(20) < 0.55
+        values["gain"][harmed[values["unit"]]] *= -1
+        seen = read_observations(written(tmp_path / "o.npz", values))
+        reached = list(fit_policy(seen, class_costs={}).held_out.values())
+        assert np.abs(reached).max() <= 1
+
+
 def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     """Each says what to give instead."""
     path = tmp_path / "o.npz"
     with pytest.raises(ConfigError, match="no file of observations"):
         read_observations(path)
     path.write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(ConfigError, match="no file of observations"):
+        read_observations(path)
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
     with pytest.raises(ConfigError, match="no file of observations"):
         read_observations(path)
     with pytest.raises(ConfigError, match="not of the form"):
