@@ -42,6 +42,9 @@ _STILL_SIZES = {
 }
 """Before anything of others reads a file: how large it is, unless that is not all it costs."""
 
+_AVIF_SIDE_MAX_PX = 32_768
+"""What is larger is written, and not read by libavif."""
+
 _UNWRITABLE = (cv2.error, OSError, SyntaxError, ValueError, RuntimeError)
 """What the encoders raise on pixels that they cannot compress."""
 
@@ -66,6 +69,8 @@ def encode_image(pixels: Pixels, encoding: Encoding, quality: int) -> bytes:
     Raises:
         ValueError: the image cannot be encoded (it has no pixels, say).
     """
+    if encoding is Encoding.AVIF and max(pixels.shape[:2]) > _AVIF_SIDE_MAX_PX:
+        raise ValueError(f"no AVIF has a side of {max(pixels.shape[:2])} pixels")
     try:
         match encoding:
             case Encoding.JPEG:

@@ -13,6 +13,7 @@ again until they are.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -42,8 +43,9 @@ _RETRY_S = 1.0
 _CHUNK_BYTES = 1 << 16
 _ENDS_AT_ONCE = 256
 """Ended escalations that are synchronized together."""
-_ENDS_BYTES_MAX = 16 << 20
-"""What ended escalations say, kept in memory while the disk does not take it."""
+_ENDS_BYTES_MAX = 4 << 20
+"""What ended escalations say, kept in memory while the disk does not take it. The spool holds their
+crops as long."""
 _TAIL_BYTES = 32 << 20
 """What is read of a continued file: at 30 frames a second with 20 tracks, more than a minute."""
 # Built once: `json.dumps` with separators builds an encoder per call.
@@ -78,7 +80,8 @@ class ResultWriter:
         self._dropped = dropped
         self._write_seconds = write_seconds
         self._clock = clock
-        self._warned = False
+        self._said: set[str] = set()
+        self._target = Path(settings.path)
         self._file = -1
         self._is_regular = False
         self._lines: list[bytes] = []
@@ -101,6 +104,7 @@ class ResultWriter:
             else:
                 _cut_torn_line(Path(self._path))
                 self._file, self._is_regular = _open(Path(self._path))
+                self._target = _target_of(self._path)
         except OSError as error:
             raise ConfigError(
                 f"Cannot write results to {self._path}: {error.strerror}",
@@ -145,9 +149,13 @@ class ResultWriter:
 
     def _drop(self, count: int, why: str) -> None:
         self._dropped.inc(count)
-        if not self._warned:
-            self._warned = True
-            log.warning("results to %s are being dropped: %s", self._path, why)
+        self._say_once(f"are being dropped: {why}")
+
+    def _say_once(self, what: str) -> None:
+        kind = what.partition(":")[0]
+        if kind not in self._said:
+            self._said.add(kind)
+            log.warning("results to %s %s", self._path, what)
 
     def _write_all(self) -> None:
         while True:
@@ -168,7 +176,8 @@ class ResultWriter:
                 self._lines_bytes += len(text)
             else:
                 self._keep_unpublished(text, published)
-            if self._queue.empty() or self._lines_bytes > _CHUNK_BYTES:
+            many = self._lines_bytes > _CHUNK_BYTES or len(self._unpublished) >= _ENDS_AT_ONCE
+            if many or self._queue.empty():
                 self._write_lines()
                 self._publish_ends()
             self._write_seconds.observe(elapsed_s(queued_at_ns, self._clock.now_ns()))
@@ -180,6 +189,8 @@ class ResultWriter:
         os.close(self._file)
 
     def _write_lines(self) -> None:
+        if not self._lines:
+            return
         lines, self._lines, self._lines_bytes = self._lines, [], 0
         try:
             self._write(b"".join(lines))
@@ -210,15 +221,17 @@ class ResultWriter:
                 published()
 
     def _keep_unpublished(self, text: bytes, published: Callable[[], None]) -> None:
-        """Keeps what an ended escalation says; of too much the oldest goes.
+        """Keeps what an ended escalation says; of too much the oldest goes, as other lines do.
 
-        The spool does not hear that one has ended, so it is asked about again by a later run.
+        The spool hears of it all the same: it would otherwise hold the crop for ever.
         """
         self._unpublished.append((text, published))
         self._unpublished_bytes += len(text)
         while self._unpublished_bytes > _ENDS_BYTES_MAX and len(self._unpublished) > 1:
-            self._unpublished_bytes -= len(self._unpublished.popleft()[0])
+            oldest, give_up = self._unpublished.popleft()
+            self._unpublished_bytes -= len(oldest)
             self._drop(1, "what verdicts say has waited too long for the disk")
+            give_up()
 
     def _write(self, text: bytes, *, synchronize: bool = False) -> None:
         """Writes all of it, or nothing; to the disk itself, where that is asked for.
@@ -241,14 +254,23 @@ class ResultWriter:
             raise
 
     def _follow(self) -> None:
-        """Goes on in a new file where the present one is full, or is not at its path any more."""
-        path, present = Path(self._path), os.fstat(self._file)
-        if 0 < self._file_bytes_max <= present.st_size:
-            _set_aside(path, self._files_max)
-        if not path.exists() or not os.path.samestat(path.stat(), present):
-            file, self._is_regular = _open(path)
-            os.close(self._file)
-            self._file = file
+        """Goes on in a new file where the present one is full, or is not at its path any more.
+
+        Raises:
+            OSError: There is none at its path, and none can be made.
+        """
+        path, present = self._target, os.fstat(self._file)
+        if path.exists() and os.path.samestat(path.stat(), present):
+            if not 0 < self._file_bytes_max <= present.st_size:
+                return
+            try:
+                _set_aside(path, self._files_max)
+            except OSError as error:
+                self._say_once(f"cannot be set aside and grow on: {error}")
+                return
+        file, self._is_regular = _open(path)
+        os.close(self._file)
+        self._file = file
 
 
 def _open(path: Path) -> tuple[int, bool]:
@@ -270,12 +292,21 @@ def _open(path: Path) -> tuple[int, bool]:
     return file, is_regular
 
 
+def _target_of(path: str) -> Path:
+    """The file itself where a path is a link to it: that is what is set aside."""
+    return Path(os.path.realpath(path))
+
+
 def _set_aside(path: Path, files_max: int) -> None:
-    """Gives a full file the number 1, and the earlier ones the next higher; the last one goes."""
-    for number in range(files_max - 1, 0, -1):
-        newer = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
-        if newer.exists():
-            newer.replace(path.with_name(f"{path.name}.{number}"))
+    """Gives a full file the number 1, and the earlier ones the next higher up to one that is free.
+
+    Where none is, the last one goes.
+    """
+    numbered = [path.with_name(f"{path.name}.{number}") for number in range(1, files_max)]
+    free = next((at for at, each in enumerate(numbered) if not each.exists()), files_max - 2)
+    for at in range(free, 0, -1):
+        numbered[at - 1].replace(numbered[at])
+    path.replace(numbered[0])
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -300,28 +331,36 @@ def read_ends(path: str) -> dict[str, tuple[str, str]]:
     """Outcome and cause of the escalations that ended last, by id, as the results file tells.
 
     What a process wrote here and could no longer note in the spool is found in the end of the file,
-    or of the one that was set aside last; of standard output and of pipes nothing can be read back.
+    and of those that were set aside last; of standard output and of pipes nothing can be read back.
     """
-    file = Path(path)
+    file = _target_of(path)
     if path == "-" or not file.parent.is_dir():
         return {}
-    beside = (
-        each
-        for each in file.parent.iterdir()
-        if each.name.startswith((f"{file.name}.", f"{file.name}-")) and each.is_file()
-    )
-    last = sorted(beside, key=lambda each: each.stat().st_mtime)[-1:]
     found: dict[str, tuple[str, str]] = {}
-    for each in (*last, file):
-        if each.is_file():
-            found.update(_read_tail(each))
+    left_bytes = _TAIL_BYTES
+    for each in (file, *_set_aside_lately(file)):
+        with contextlib.suppress(OSError):  # another's, or gone by now
+            size = each.stat().st_size if each.is_file() else 0
+            if size and left_bytes > 0:
+                found.update(_read_tail(each, left_bytes))
+                left_bytes -= size
     return found
 
 
-def _read_tail(file: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+def _set_aside_lately(file: Path) -> list[Path]:
+    """What was set aside, by this process or another, the newest first."""
+    beside = []
+    for each in file.parent.iterdir():
+        if each.name.startswith((f"{file.name}.", f"{file.name}-")):
+            with contextlib.suppress(OSError):
+                beside.append((each.stat().st_mtime_ns, each))
+    return [each for _, each in sorted(beside, reverse=True)]
+
+
+def _read_tail(file: Path, size_bytes: int) -> Iterator[tuple[str, tuple[str, str]]]:
     """Ids with outcome and cause from the end of one file."""
     with file.open("rb") as lines:
-        lines.seek(max(0, file.stat().st_size - _TAIL_BYTES))
+        lines.seek(max(0, file.stat().st_size - size_bytes))
         for line in lines:
             if _END_MARK not in line:
                 continue

@@ -19,7 +19,7 @@ from edge_node.config import EgressSettings
 from edge_node.logic.rows import Floats, Mask
 from edge_node.values import EgressRefusal
 from foundation.errors import ConfigError
-from foundation.escalations import LabelledBoxes, Region
+from foundation.escalations import Escalation, LabelledBoxes, Region
 from foundation.frames import Boxes, Pixels
 from foundation.geometry import intersection_matrix
 
@@ -90,9 +90,25 @@ NOTHING_HIDDEN = Redaction()
 
 
 def digest_of(settings: EgressSettings) -> str:
-    """What tells two egress policies apart: the SHA-256 of all that they say but for the ledger."""
-    said = settings.model_dump(mode="json", exclude={"ledger"}, exclude_defaults=True)
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of what the settings hide: a crop that was cut under others cannot be cut again.
+
+    Empty where they hide nothing.
+    """
+    hidden = (
+        sorted(sorted(polygon) for polygon in settings.zones_never),
+        sorted(set(settings.labels_never)),
+        sorted(settings.blur.items()),
+    )
+    if not any(hidden):
+        return ""
+    return hashlib.sha256(json.dumps(hidden).encode()).hexdigest()
+
+
+def may_leave_late(settings: EgressSettings, escalation: Escalation, digest: str) -> bool:
+    """Whether a crop that was cut under settings with this digest may leave under these."""
+    longest = max(escalation.region.width, escalation.region.height)
+    fits = longest <= settings.crop_side_max_px and len(escalation.image) <= settings.crop_bytes_max
+    return fits and not settings.nothing and digest == digest_of(settings)
 
 
 class EgressPolicy:

@@ -108,12 +108,13 @@ class Again:
         rate, burst = settings.uplink_bytes_per_s, settings.uplink_bytes_burst
         self._bucket = TokenBucket(_AGAIN_SHARE * rate, _AGAIN_SHARE * burst)
 
-    def pay(self, size_bytes: int, now_ns: int) -> bool:
-        """Whether so many bytes may leave once more; they are charged then."""
-        if not self._bucket.burst or not self._bucket.holds(size_bytes, now_ns):
-            return False
-        self._bucket.take(size_bytes)
-        return True
+    def pay(self, size_bytes: int, now_ns: int) -> float:
+        """Charges what is to leave once more; or returns after how many seconds to ask again."""
+        if self._bucket.holds(size_bytes, now_ns):
+            self._bucket.take(size_bytes)
+            return 0.0
+        needed = min(size_bytes, self._bucket.burst)
+        return (needed - self._bucket.available(now_ns)) / self._bucket.rate_per_s
 
 
 def _size_of(kept: Kept) -> int:

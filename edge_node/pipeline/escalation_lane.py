@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edge_node.config import EdgeSettings
-from edge_node.logic.egress import digest_of
+from edge_node.logic.egress import digest_of, may_leave_late
 from edge_node.logic.fate import Fate, fate_of
 from edge_node.logic.fresh import FreshEscalations
 from edge_node.metrics import EdgeMetrics
@@ -50,11 +50,6 @@ _PAUSE_S = 1.0
 _ATTEMPTS_MAX = 20
 _UNEXPECTED_MAX = 256
 _KEEP_S = 2.0
-_CAUSES = {
-    EscalationOutcome.EVICTED: Cause.SPOOL_FULL,
-    EscalationOutcome.FAILED: Cause.UNDELIVERABLE,
-}
-"""Of what is given up."""
 
 
 class EscalationLane:
@@ -80,7 +75,8 @@ class EscalationLane:
             clock: The only source of time.
         """
         self._withholds = settings.policy.rollout != "enforce"
-        self._egress = digest_of(settings.egress)
+        self._egress = settings.egress
+        self._egress_digest = digest_of(settings.egress)
         self._in_flight_max = settings.escalator.in_flight_max
         self._encoder = encoder
         self._spool = spool
@@ -123,7 +119,7 @@ class EscalationLane:
             self._endings.finish(escalation.reason, escalation.id, outcome, cause)
             return
         question, value, run = candidate.question, candidate.value, self._endings.run_id
-        self.call(self._admit, Kept(escalation, question, value, run, self._egress))
+        self.call(self._admit, Kept(escalation, question, value, run, self._egress_digest))
 
     # --- event loop ---
 
@@ -143,14 +139,14 @@ class EscalationLane:
         """
         deadline_ns = after_s(self._clock.now_ns(), drain_s)
         await asyncio.sleep(0)  # what the encoder delivered last is admitted first
-        hand = self._hand
-        await hand.wait_until(deadline_ns, lambda: not (self._connected and len(hand)))
+        await self._hand.wait_until(deadline_ns, lambda: not (self._connected and len(self._hand)))
         # The spool answers within a write, or its disk hangs and nothing can be promised.
         keep_by_ns = after_s(self._clock.now_ns(), _KEEP_S)
-        await hand.wait_until(
-            keep_by_ns, lambda: all(one.keeping is not Keeping.WRITING for _, one in hand.items())
+        await self._hand.wait_until(
+            keep_by_ns,
+            lambda: all(one.keeping is not Keeping.WRITING for _, one in self._hand.items()),
         )
-        for escalation_id, entry in hand.items():
+        for escalation_id, entry in self._hand.items():
             if entry.keeping is Keeping.YES:
                 self._defer(escalation_id)
             else:
@@ -195,8 +191,7 @@ class EscalationLane:
             if fate is Fate.ANSWERED:
                 late_s = elapsed_s(entry.captured_at_ns, self._clock.now_ns())
                 self._metrics.verdict_latency.observe(late_s)
-            ending, cause = fate.ending
-            self._end(id_, ending, cause, verdict if fate is Fate.ANSWERED else None)
+            self._end(id_, *fate.ending, verdict if fate is Fate.ANSWERED else None)
 
     def postpone(self, escalation_id: str, pause_s: float) -> None:
         """One that `next_escalation` gave is not sent; it may be given again after a pause."""
@@ -227,12 +222,12 @@ class EscalationLane:
             attempted = broken and entry.sent
             self._hand.land(entry)
             if entry.kept is None:
-                self._send_again(escalation_id, entry, EscalationOutcome.FAILED)
+                self._send_again(escalation_id, entry)
             elif attempted and entry.kept.attempts + 1 >= _ATTEMPTS_MAX:
                 self._end(escalation_id, EscalationOutcome.FAILED, Cause.UNDELIVERABLE)
             else:
                 self._defer(escalation_id, attempted=attempted)
-        if not connected and self._backlog is not None:
+        if not (connected or broken or self._backlog is None):
             self._backlog.pause(_PAUSE_S)
         self._hand.note_change()
 
@@ -251,29 +246,29 @@ class EscalationLane:
         """Asks again later where the cloud's pause leaves time for it."""
         if entry.kept is not None and self._backlog is not None:
             self._backlog.pause(retry_after_s)
-        retry_at_ns = after_s(self._clock.now_ns(), retry_after_s)
-        if entry.kept is not None or retry_at_ns >= entry.expires_at_ns:
+        left_s = elapsed_s(self._clock.now_ns(), entry.expires_at_ns)
+        if entry.kept is not None or retry_after_s >= left_s:
             self._give_up(escalation_id, EscalationOutcome.SHED)
             return
         self._hand.land(entry)
         if entry.retry is None:
-            loop = asyncio.get_running_loop()
-            entry.retry = loop.call_later(retry_after_s, self._retry, escalation_id)
+            self._hand.retry_after(retry_after_s, escalation_id, self._retry)
         self._hand.note_change()
 
     def _retry(self, escalation_id: str) -> None:
         entry = self._hand.get(escalation_id)
-        if entry is not None:
+        if entry is not None and entry.stale is None:
             entry.retry = None
-            self._send_again(escalation_id, entry, EscalationOutcome.SHED)
+            self._send_again(escalation_id, entry)
             self._hand.note_change()
 
-    def _send_again(self, escalation_id: str, entry: Entry, otherwise: EscalationOutcome) -> None:
-        """A fresh one waits again, if the budget has its bytes once more; or it is given up."""
-        if entry.sent and not self._again.pay(entry.size_bytes, self._clock.now_ns()):
-            self._give_up(escalation_id, otherwise)
-            return
+    def _send_again(self, escalation_id: str, entry: Entry) -> None:
+        """A fresh one waits again, once the budget has its bytes once more; or its time ends."""
         if entry.sent:
+            wait_s = self._again.pay(entry.size_bytes, self._clock.now_ns())
+            if wait_s > 0:
+                self._hand.retry_after(wait_s, escalation_id, self._retry)
+                return
             self._post(Repeated(entry.size_bytes))
         self._hand.fresh.give_back(escalation_id)
 
@@ -292,7 +287,8 @@ class EscalationLane:
             self._hand.fresh.discard(escalation_id)
             self._hand.note_change()
         else:
-            self._end(escalation_id, outcome, _CAUSES.get(outcome, Cause.NONE))
+            cause = Cause.SPOOL_FULL if outcome is EscalationOutcome.EVICTED else Cause.NONE
+            self._end(escalation_id, outcome, cause)
 
     # --- the spool and the backlog ---
 
@@ -332,13 +328,16 @@ class EscalationLane:
         # What has ended here but is not yet noted, or is still open here, stays handed out. The
         # spool may have read these before it was told, for a slow disk takes its time.
         busy = self._endings.unnoted.union(self._hand.ids)
-        found = [kept for kept in backlog if kept.escalation.id not in busy]
-        self._backlog.note([kept for kept in found if kept.egress == self._egress])
-        withheld = EscalationOutcome.WITHHELD, Cause.EGRESS
-        for kept in found:
-            if kept.egress != self._egress:  # cut under other rules, and cannot be cut again
-                id_, reason = kept.escalation.id, kept.escalation.reason
-                self._endings.finish(reason, id_, *withheld, kept=kept)
+        wanted, withheld = [], (EscalationOutcome.WITHHELD, Cause.EGRESS)
+        for kept in backlog:
+            asked = kept.escalation
+            if asked.id in busy:
+                continue
+            if may_leave_late(self._egress, asked, kept.egress):
+                wanted.append(kept)
+            else:
+                self._endings.finish(asked.reason, asked.id, *withheld, kept=kept)
+        self._backlog.note(wanted)
         self._hand.note_change()
 
     def hear_ended(self, escalation_ids: Sequence[str]) -> None:

@@ -124,6 +124,11 @@ class InHand:
             entry.in_flight = False
             self.in_flight -= 1
 
+    def retry_after(self, pause_s: float, escalation_id: str, retry: Callable[[str], None]) -> None:
+        """Calls `retry` after a while, unless it has left by then."""
+        timer = asyncio.get_running_loop().call_later(pause_s, retry, escalation_id)
+        self._entries[escalation_id].retry = timer
+
     def close(self, escalation_id: str) -> Entry | None:
         """Takes it out of hand."""
         entry = self._entries.pop(escalation_id, None)

@@ -58,7 +58,7 @@ class Pacer:
         step_s, before_s = moment_s - self._moment_s, self._step_s
         self._moment_s, self._step_s = moment_s, step_s
         alike = abs(step_s - before_s) <= _ALIKE * before_s
-        if self._start_ns is None or alike or 0 <= step_s <= _STEP_MAX_S:
+        if self._start_ns is None or alike or -_LAG_MAX_S <= step_s <= _STEP_MAX_S:
             return False
         if not self._told:
             self._told = True

@@ -194,6 +194,7 @@ class SpoolKeeper:
             if isinstance(command, End) and len(self._ends) < _ENDS_MAX:
                 self._ends[command.ended.id] = command.ended
             elif isinstance(command, End):  # after hours without a disk, and most were never kept
+                self._out.discard(command.ended.id)
                 listener.note_ended([command.ended.id])
         if not (appends or backs or self._ends):
             return

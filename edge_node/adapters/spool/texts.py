@@ -105,6 +105,6 @@ def question_from_bytes(text: bytes) -> tuple[Question, str]:
             level=document["level"],
             gain=document["gain"],
         )
-        return question, str(document["egress"])
+        return question, str(document.get("egress", ""))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"it holds no question: {error!r}") from error

@@ -240,21 +240,87 @@ def test_ends_are_read_back_from_what_was_set_aside_last(tmp_path: Path) -> None
         (tmp_path / name).write_text(json.dumps(end, separators=(",", ":")) + "\n")
         os.utime(tmp_path / name, (1_000_000 - age, 1_000_000 - age))
     (tmp_path / "r.jsonline").write_text("another's")
-    assert set(read_ends(str(path))) == {"r.jsonl", "r.jsonl.1"}
+    (tmp_path / "r.jsonl.gz").symlink_to(tmp_path / "nowhere")
+    assert set(read_ends(str(path))) == {"r.jsonl", "r.jsonl.1", "r.jsonl.2"}
     path.unlink()
-    assert set(read_ends(str(path))) == {"r.jsonl.1"}
+    assert set(read_ends(str(path))) == {"r.jsonl.1", "r.jsonl.2"}
+
+
+def test_many_ends_at_once_are_all_written(tmp_path: Path) -> None:
+    """More than is kept while a disk takes nothing, as when a whole spool has become too old."""
+    path = tmp_path / "r.jsonl"
+    results, registry = writer(path)
+    published: list[int] = []
+    with results:
+        for number in range(3000):
+            end = {"escalation_id": str(number), "text": "y" * 3000}
+            results.publish_end([end], partial(published.append, number))
+    assert published == list(range(3000))
+    assert len(lines_of(path)) == 3000
+    assert dropped(registry) == 0
+
+
+def test_nothing_but_the_full_file_is_set_aside(tmp_path: Path) -> None:
+    """Not an empty one that logrotate has put in its place; and a gap in the numbers is filled."""
+    path = tmp_path / "r.jsonl"
+    (tmp_path / "r.jsonl.2").write_text("kept\n")
+    results, registry = writer(path, None, file_bytes_max=9, files_max=4)
+
+    def write(number: int) -> None:
+        written = threading.Event()
+        results.publish_end([{"n": number}], written.set)
+        assert written.wait(10.0)
+
+    with results:
+        write(10)
+        path.rename(tmp_path / "r.jsonl-20261126")
+        path.touch()
+        write(11)
+        write(12)
+    names = {each.name: each.read_text() for each in tmp_path.iterdir()}
+    assert names == {
+        "r.jsonl": '{"n":12}\n',
+        "r.jsonl.1": '{"n":11}\n',
+        "r.jsonl.2": "kept\n",
+        "r.jsonl-20261126": '{"n":10}\n',
+    }
+    assert dropped(registry) == 0
+
+
+def test_link_stays_and_its_file_is_set_aside(tmp_path: Path) -> None:
+    """On the disk that the link leads to."""
+    (tmp_path / "data").mkdir()
+    link = tmp_path / "r.jsonl"
+    link.symlink_to(tmp_path / "data" / "real.jsonl")
+    write_numbers(link, range(10, 13), file_bytes_max=9, files_max=2)
+    assert link.is_symlink()
+    assert numbers_in(link) == [12]
+    assert numbers_in(tmp_path / "data" / "real.jsonl.1") == [11]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may rename in any folder")
+def test_file_that_cannot_be_set_aside_grows_on(tmp_path: Path) -> None:
+    """A folder that is not this user's: better too large than lost."""
+    path = tmp_path / "r.jsonl"
+    path.touch()
+    tmp_path.chmod(0o555)
+    try:
+        write_numbers(path, range(10, 20), file_bytes_max=9, files_max=2)
+    finally:
+        tmp_path.chmod(0o755)
+    assert numbers_in(path) == list(range(10, 20))
 
 
 def test_ends_that_no_disk_takes_are_bounded(tmp_path: Path) -> None:
-    """The oldest goes, counted and not published."""
+    """The oldest goes, counted, and the spool hears of it: it would hold the crop for ever."""
     results, registry = writer("/dev/full")
     published: list[int] = []
     with results:
         for number in range(20):
             end = {"escalation_id": str(number), "text": "y" * (1 << 20)}
             results.publish_end([end], partial(published.append, number))
-    assert published == []
-    assert dropped(registry) == 5
+    assert published == list(range(17))
+    assert dropped(registry) == 17
 
 
 def test_ends_are_tried_again_after_a_while_and_not_with_every_record(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from tests.edge_node.spooled import Heard, Spooled, kept, wait_for
 from tests.support.escalator import ScriptedEscalator
 
 
-async def leave(folder: Path, *ids: str) -> None:
+async def leave(folder: Path, *ids: str, egress: dict[str, Any] | None = None) -> None:
     """A run without a link, whose escalations wait in the spool."""
-    node = Node(folder)
+    node = Node(folder, egress=egress)
     async with node.running():
         node.ask(*ids)
         await node.until_deferred(len(ids))
@@ -57,6 +57,20 @@ async def test_what_was_cut_under_other_egress_settings_does_not_leave(
         (EscalationOutcome.WITHHELD, Cause.EGRESS)
     }
     assert outcomes(tmp_path) == {"a": "withheld", "b": "withheld"}
+
+
+async def test_harmless_changes_of_egress_settings_cost_nothing(tmp_path: Path) -> None:
+    """Another order, and limits that these crops keep."""
+    zones = [[[0, 0], [0.1, 0], [0.1, 0.1]], [[0.9, 0], [1, 0], [1, 0.1]]]
+    before = {"zones_never": zones, "labels_never": ["short", "spur"], "blur": {"mouse": "head"}}
+    turned = [[*zone[1:], zone[0]] for zone in reversed(zones)]
+    after = {"zones_never": turned, "labels_never": ["spur", "short"], "crop_bytes_max": 10_000}
+    await leave(tmp_path, "a", egress=before)
+    async with ScriptedEscalator() as cloud:
+        node = Node(tmp_path, cloud.address, egress={**after, "blur": {"mouse": "head"}})
+        async with node.running():
+            await node.until(1)
+    assert outcomes(tmp_path) == {"a": "answered"}
 
 
 @pytest.mark.parametrize("rollout", ["shadow", "off"])
@@ -139,7 +153,7 @@ async def test_refused_streams_cost_the_backlog_nothing(tmp_path: Path) -> None:
 async def test_sending_again_is_bounded_and_paid() -> None:
     """An escalator that sheds and sheds gets a tenth of the bytes of the budget in repetitions."""
     bench = Bench(policy={"uplink_bytes_per_s": 1.0, "uplink_bytes_burst": 26_000.0})
-    await bench.admit("a", expiry_s=30.0)
+    await bench.admit("a", expiry_s=1.5)
     sent = 0
     while not bench.endings:
         taken = asyncio.create_task(bench.lane.next_escalation())
@@ -153,23 +167,25 @@ async def test_sending_again_is_bounded_and_paid() -> None:
     paid = [one.size_bytes for one in bench.news if isinstance(one, Repeated)]
     assert sent == 1 + len(paid)
     assert sum(paid) == 260 * 10
-    assert [one.outcome for one in bench.endings] == [EscalationOutcome.SHED]
+    assert [one.outcome for one in bench.endings] == [EscalationOutcome.EXPIRED]
 
 
 async def test_broken_streams_repeat_within_the_budget_too() -> None:
-    """What was taken and never written costs nothing."""
-    bench = Bench(policy={"uplink_bytes_per_s": 1.0, "uplink_bytes_burst": 26_000.0})
+    """What was taken and never written costs nothing; what was written waits for its bytes."""
+    bench = Bench(policy={"uplink_bytes_per_s": 13_000.0, "uplink_bytes_burst": 26_000.0})
     await bench.admit("a", expiry_s=30.0)
     for _ in range(20):
         assert await bench.send() == "a"
         bench.lane.set_connected(False, broken=True)
-    for _ in range(11):
+    assert not [one for one in bench.news if isinstance(one, Repeated)]
+    begun_s = time.monotonic()
+    for _ in range(16):
         assert await bench.send() == "a"
         bench.lane.note_sent("a", 260)
         bench.lane.set_connected(False, broken=True)
-    assert [(one.outcome, one.cause) for one in bench.endings] == [
-        (EscalationOutcome.FAILED, Cause.UNDELIVERABLE)
-    ]
+    assert await bench.send() == "a"
+    assert time.monotonic() - begun_s > 1.0, "six of 260 bytes at 1,300 a second"
+    assert not bench.endings
 
 
 # --- the spool's thread ---
