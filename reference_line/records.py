@@ -73,7 +73,7 @@ class CorrectionRecord:
 
 @dataclass(frozen=True, slots=True)
 class EscalationEnd:
-    """How the last escalation about a track ended, and why it was made."""
+    """How an escalation ended, and why it was made; of a track its last one."""
 
     id: str
     outcome: str
@@ -110,14 +110,15 @@ class TrackRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecords:
-    """Everything of one run, in order of sequence, arrival and track id."""
+    """Everything of one run, in order of sequence, arrival, track id and end."""
 
     frames: tuple[FrameRecord, ...]
     corrections: tuple[CorrectionRecord, ...]
     tracks: tuple[TrackRecord, ...]
+    escalations: tuple[EscalationEnd, ...] = ()
 
 
-Record = FrameRecord | CorrectionRecord | TrackRecord
+Record = FrameRecord | CorrectionRecord | TrackRecord | EscalationEnd
 
 
 def parse_record(line: str) -> Record | None:
@@ -147,6 +148,7 @@ def read_records(lines: Iterable[str]) -> RunRecords:
     frames: dict[int, FrameRecord] = {}
     corrections: list[CorrectionRecord] = []
     tracks: dict[int, TrackRecord] = {}
+    escalations: dict[str, EscalationEnd] = {}
     for line in lines:
         match parse_record(line):
             case FrameRecord() as frame:
@@ -157,12 +159,15 @@ def read_records(lines: Iterable[str]) -> RunRecords:
                 known = tracks.get(track.track_id)
                 if known is None or track.revision >= known.revision:
                     tracks[track.track_id] = track
+            case EscalationEnd() as end:
+                escalations[end.id] = end
             case None:
                 pass
     return RunRecords(
         tuple(frames[sequence] for sequence in sorted(frames)),
         tuple(corrections),
         tuple(tracks[track_id] for track_id in sorted(tracks)),
+        tuple(escalations.values()),
     )
 
 
@@ -203,6 +208,15 @@ def _correction(document: Mapping[str, Any]) -> CorrectionRecord | None:
         _opinion(document.get("edge"), sequence),
         _opinion(document.get("cloud"), sequence),
         bool(document["track_ended"]),
+    )
+
+
+def _escalation(document: Mapping[str, Any]) -> EscalationEnd | None:
+    """The end of an escalation of this run."""
+    if document["reason"] is None or document.get("earlier_run"):
+        return None
+    return EscalationEnd(
+        str(document["escalation_id"]), str(document["outcome"]), str(document["reason"])
     )
 
 
@@ -249,4 +263,5 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Record | None]] = {
     "frame": _frame,
     "correction": _correction,
     "track": _track,
+    "escalation": _escalation,
 }

@@ -58,15 +58,10 @@ def count_escalations(
 ) -> dict[tuple[str, str], int]:
     """Escalations by reason and outcome, each once.
 
-    The counters miss what ended after they were last read; the records miss an escalation whose
-    track was asked about again. Neither counts anything twice, so the larger number is right.
+    The counters miss what ended after they were last read, the records what was dropped for a slow
+    disk. Neither counts anything twice, so the larger number is right.
     """
-    ends = {
-        track.escalation.id: (track.escalation.reason, track.escalation.outcome)
-        for track in records.tracks
-        if track.escalation is not None
-    }
-    recorded = Counter(ends.values())
+    recorded = Counter((one.reason, one.outcome) for one in records.escalations)
     counted = last_sample.escalations if last_sample else {}
     keys = sorted({*recorded, *counted})
     return {key: max(recorded[key], counted.get(key, 0)) for key in keys}

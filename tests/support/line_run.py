@@ -37,6 +37,7 @@ def record_run(line: Line, frames: int) -> RunRecords:
         tuple(_frame(line, sequence) for sequence in range(frames)),
         tuple(corrections),
         tuple(tracks),
+        tuple(track.escalation for track in tracks if track.escalation is not None),
     )
 
 

@@ -78,34 +78,29 @@ def test_reader_that_does_not_read_costs_records_not_time(tmp_path: Path) -> Non
     """A pipe that is full: publishing goes on, what does not fit is counted."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    opened: list[int] = []
-    reader = threading.Thread(target=lambda: opened.append(os.open(path, os.O_RDONLY)))
-    reader.start()
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or it would wait for the writer
+    os.set_blocking(reader, True)
     results, registry = writer(path, queue_max=10)
     with results:
-        reader.join(5.0)
         for number in range(2000):
             results.publish({"n": number, "text": "x" * 1000})
         assert dropped(registry) > 1000
         drain = threading.Thread(
-            target=lambda: [None for _ in iter(lambda: os.read(opened[0], 65536), b"")]
+            target=lambda: [None for _ in iter(lambda: os.read(reader, 65536), b"")]
         )
         drain.start()
     drain.join(5.0)
-    os.close(opened[0])
+    os.close(reader)
 
 
 def test_reader_that_is_gone_is_counted(tmp_path: Path) -> None:
     """A broken pipe ends neither the thread nor the process."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    opened: list[int] = []
-    reader = threading.Thread(target=lambda: opened.append(os.open(path, os.O_RDONLY)))
-    reader.start()
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or it would wait for the writer
     results, registry = writer(path)
     with results:
-        reader.join(5.0)
-        os.close(opened[0])
+        os.close(reader)
         for number in range(100):
             results.publish({"n": number, "text": "x" * 1000})
     assert dropped(registry) > 0
