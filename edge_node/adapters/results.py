@@ -7,8 +7,9 @@ written whenever the queue runs empty, so that a reader sees them at once.
 A file is continued, not replaced: a node that was killed and starts again adds to what it wrote. It
 never holds half a line: what a failed write left is cut off again, and so is a last line that power
 loss cut short. A full file is set aside; where somebody else moved it away, it is made anew. The
-records of an ended escalation are reported as published only once they are on disk, and are tried
-again until they are.
+records of an ended escalation are reported as published once they are on disk. They are tried again
+until they are; only where the disk takes nothing for so long that they become too many, the oldest
+are dropped like other lines, and reported all the same.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ class ResultWriter:
 
         Args:
             records: To be written together.
-            published: Called from the results thread once they are on disk.
+            published: Called from the results thread once they are on disk, or are given up.
         """
         self._queue.put((self._clock.now_ns(), records, published))
 
