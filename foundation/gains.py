@@ -160,15 +160,14 @@ class GainModel(Settings):
             scores: (N,) calibrated.
             sizes_px: (N,) square root of the box's area, source pixels.
         """
-        table, knots, edges = self._arrays
+        table, knots, per_score, edges = self._arrays
         # Not np.clip: for a handful of numbers it takes several times as long.
-        at = np.minimum(np.maximum(knots.searchsorted(scores, "right") - 1, 0), len(knots) - 2)
-        low = knots[at]
-        part = np.minimum(np.maximum((scores - low) / (knots[at + 1] - low), 0), 1)
-        part = part.astype(np.float32, copy=False)
+        scores = np.minimum(np.maximum(scores, np.float32(0)), np.float32(1))
+        at = np.minimum(knots.searchsorted(scores, "right"), len(knots) - 1) - 1
+        part = (scores - knots[at]) * per_score[at]
         size = edges.searchsorted(sizes_px, "right")
-        gains = table[:, size, at] * (1 - part) + table[:, size, at + 1] * part
-        return np.asarray(gains, np.float32)
+        low = table[:, size, at]
+        return np.asarray(low + (table[:, size, at + 1] - low) * part, np.float32)
 
     def frame_gain(self, gains: Floats) -> Floats:
         """Gain of an answer about a whole frame, whatever its shape, from the added gains in it."""
@@ -178,7 +177,7 @@ class GainModel(Settings):
     @functools.cached_property
     def retention(self) -> Floats:
         """What each level (L,) keeps of the best one's gain about what is wholly in doubt."""
-        table, knots, _ = self._arrays
+        table, knots, *_ = self._arrays
         doubtful = table[:, :, int(np.abs(knots - 0.5).argmin())].mean(axis=1)
         best = float(doubtful.max())
         if best <= 0:
@@ -209,12 +208,12 @@ class GainModel(Settings):
         return np.asarray((area * seconds)[:, None] * megapixels, np.float32)
 
     @functools.cached_property
-    def _arrays(self) -> tuple[Floats, Floats, Floats]:
-        return (
-            np.array(self.gains, np.float32),
-            np.array(self.score_knots, np.float32),
-            np.array(self.size_edges_px, np.float32),
-        )
+    def _arrays(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """The table, the knots, one over what lies between them, and the ends of size classes."""
+        knots = np.array(self.score_knots, np.float32)
+        per_score = np.float32(1) / np.diff(knots)
+        table, edges = np.array(self.gains, np.float32), np.array(self.size_edges_px, np.float32)
+        return table, knots, per_score, edges
 
     @functools.cached_property
     def _costs(self) -> tuple[Floats, Floats, Floats, Floats, Floats]:

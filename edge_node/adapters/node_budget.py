@@ -139,6 +139,11 @@ class NodeBudget:
                 self._note(NodeEvent.FORGOTTEN)
             self._offers.append(offer)
 
+    def refresh(self, now_ns: int, early_s: float) -> None:
+        """Draws price curves anew where that is due within so many seconds."""
+        self._own.refresh(now_ns, early_s)
+        self._node.refresh(self._clock_ns(), early_s)
+
     def price(self, now_ns: int) -> Price:
         """What sending costs, as far as this process has seen the file."""
         own, node = self._own.price(now_ns), self._node.price(self._clock_ns())

@@ -51,6 +51,10 @@ class Aim(Protocol):
         """What sending costs now, in units of gain."""
         ...
 
+    def refresh(self, now_ns: int, early_s: float) -> None:
+        """Does the work on prices that is due within so many seconds, so that no offer waits."""
+        ...
+
     def learn(self, values: Amounts, sizes: Amounts, encode_s: Amounts, now_ns: int) -> None:
         """Hears of tracks (N,) that may be asked about, of each once, when it first may."""
         ...
@@ -89,6 +93,11 @@ class BudgetAim:
         """What sending costs now."""
         price = self._budget.price(now_ns)
         return Prices(price.per_byte, price.per_request, self._encoder.price(now_ns))
+
+    def refresh(self, now_ns: int, early_s: float) -> None:
+        """Draws the price curves anew where that is due within so many seconds."""
+        self._budget.refresh(now_ns, early_s)
+        self._encoder.pricing.refresh(now_ns, early_s)
 
     def learn(self, values: Amounts, sizes: Amounts, encode_s: Amounts, now_ns: int) -> None:
         """Hears of offers; each resource learns what they are worth beyond the other costs."""

@@ -8,7 +8,8 @@ larger. Net value is the expected gain less what the bytes, the request and the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from foundation.frames import Boxes
 from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, GainModel
 
 Integers = npt.NDArray[np.int64]
+AnyFloats = npt.NDArray[np.floating[Any]]
 Texture = Callable[[Region], float]
 """Looks at the pixels of a region: `foundation.gains.texture_of`."""
 
@@ -65,6 +67,12 @@ class Ask:
     value: float
     size_bytes: int
     encode_s: float
+
+    def about(self, which: Mask, gains: Floats) -> Ask:
+        """The same crop for some of its members (M,), given the gain (N,) of each proposal."""
+        kept = self.members[which]
+        share = gains[kept].sum() / max(gains[self.members].sum(), np.finfo(np.float32).tiny)
+        return replace(self, members=kept, value=self.value * float(share))
 
 
 class Planner:
@@ -147,6 +155,21 @@ class Planner:
         at = (net.argmax(axis=0), np.arange(len(boxes)))
         return values[at], size[at], seconds[at]
 
+    def bids(self, boxes: Boxes, gains: Floats, frame_size: tuple[int, int]) -> Floats:
+        """The price of a byte below which each proposal (N,) may be worth a crop.
+
+        Args:
+            boxes: (N, 4) of the proposals, source pixels.
+            gains: (L, N) expected gain of an answer about each at each level.
+            frame_size: width and height of the frame.
+        """
+        # What a crop may share with others is left aside, as in `plan`.
+        bids = np.float32(self._model.crop_share) * gains / self._pixel_bytes(boxes, frame_size)
+        if self._unusable is not None:
+            bids[self._unusable] = 0
+        best: Floats = np.maximum.reduce(bids)
+        return best
+
     def choose(self, region: Region, gains: Floats, prices: Prices, texture: float) -> Ask:
         """One crop that is cut already, at its best level; its net value may be negative.
 
@@ -183,27 +206,34 @@ class Planner:
     ) -> Integers:
         """Regions of anchors whose gain pays for the pixels in them, what is shared left aside."""
         at = anchors.nonzero()[0]
-        own = self._regions(boxes[at], frame_size)
-        sides = own[:, 2:] - own[:, :2]
-        cost = np.float32(prices.per_byte) * self._bytes_per_px * (sides[:, 0] * sides[:, 1])
-        net = np.float32(self._model.crop_share) * gains[:, at] - cost
+        net = np.float32(self._model.crop_share) * gains[:, at]
+        net -= np.float32(prices.per_byte) * self._pixel_bytes(boxes[at], frame_size)
         if self._unusable is not None:
             net[self._unusable] = -np.inf
-        best = net.max(axis=0)
+        best = np.maximum.reduce(net)
         paying = (best > 0).nonzero()[0]
-        order = paying[(-best[paying]).argsort(kind="stable")]
-        kept: Integers = own[order[: self._crop.per_frame_max]]
-        return kept
+        order = paying[(-best[paying]).argsort(kind="stable")][: self._crop.per_frame_max]
+        return self._regions(boxes[at[order]], frame_size)
+
+    def _pixel_bytes(self, boxes: Boxes, frame_size: tuple[int, int]) -> Floats:
+        """Bytes (L, N) of the pixels of a crop around each box, whose sides are enough for that."""
+        width, height = frame_size
+        side = self._sides(boxes)
+        each: Floats = self._bytes_per_px * (np.minimum(side, width) * np.minimum(side, height))
+        return each
+
+    def _sides(self, boxes: AnyFloats) -> AnyFloats:
+        """Sides (N,) of the square crops around boxes, before the frame limits them."""
+        longer = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+        side: AnyFloats = np.maximum((self._crop.margin * longer).round(), self._crop.side_min_px)
+        return side
 
     def _regions(self, boxes: Boxes, frame_size: tuple[int, int]) -> Integers:
         """Square regions (N, 4) around boxes, shifted into the frame: `crop_region`, in bulk."""
         corners = boxes.astype(np.float64)
         low, high = corners[:, :2], corners[:, 2:]
-        width, height = (high - low).T
-        side = (self._crop.margin * np.maximum(width, height)).round()
-        side = np.maximum(side, self._crop.side_min_px)[:, None]
         size = np.array(frame_size, np.float64)
-        sides = np.minimum(side, size)
+        sides = np.minimum(self._sides(corners)[:, None], size)
         start = ((low + high - sides) / 2).round()
         start = np.minimum(np.maximum(start, 0), size - sides)
         return np.concatenate([start, start + sides], axis=1).astype(np.int64)

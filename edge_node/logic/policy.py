@@ -13,7 +13,6 @@ Single-threaded; owned by the frame lane, whose track table it marks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -21,27 +20,27 @@ import numpy as np
 
 from edge_node.config import PolicySettings
 from edge_node.logic.aim import OUTBIDS, Aim
-from edge_node.logic.budget import NS_PER_S
 from edge_node.logic.due import Whereabouts, cooling_down, drawn_tracks, due_tracks, whereabouts
 from edge_node.logic.egress import HIDDEN_SHARE
-from edge_node.logic.moments import BETTER, Moment, Moments, moment_of, sharpness_of
+from edge_node.logic.looks import Looks
+from edge_node.logic.moments import Moment
 from edge_node.logic.plan import FREE, Ask, Planner, Prices
-from edge_node.logic.rows import FORESEEN_NOT, Floats, Mask, Positions, Rows, labels_of
+from edge_node.logic.rhythm import Rhythm
+from edge_node.logic.rows import FORESEEN_NOT, Floats, Mask, Positions, Rows
 from edge_node.logic.spending import Reservation
 from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
 from edge_node.values import REFUSALS, Reason, Suppression
 from foundation.escalations import Region
-from foundation.frames import Boxes, Scores
+from foundation.frames import Scores
 from foundation.gains import GainModel, texture_of
 from foundation.geometry import box_areas
 
-_LOOKS_MAX = 2
-"""Tracks of one frame whose sharpness is measured."""
-_OFFER_AGAIN_S = 0.1
-"""What was refused is offered again after this: prices and buckets move no faster."""
-_STALE = 0.7
-"""A track whose present moment is worse than this share of its best is asked about with that."""
+_BID, _LOOK, _PRICE = range(3)
+"""Chores: to say anew at which prices what was refused is worth offering again; to look at tracks
+for their best moments; and to draw prices anew."""
+_EARLY_S = 0.25
+"""Prices that are due within so long are drawn anew in their turn, so that no offer has to."""
 
 _REFUSED = np.array([cause in REFUSALS for cause in Suppression], np.bool_)
 
@@ -133,10 +132,11 @@ class Policy:
         self._worth = worth
         self._low, self._high, self._report = limits
         self._foresees = foresees
-        self._hidden_labels = hidden_labels
-        self._offered_at_ns = 0
+        self._looks = Looks(planner, hidden_labels)
+        self._rhythm = Rhythm(3)
         self.suppressed: dict[Suppression, int] = {}
-        self.moments = Moments()
+        self.moments = self._looks.moments
+        self.forget_unhidden = self._looks.forget_unhidden
 
     def consider(self, rows: Rows, view: View, scores: Scores) -> list[Decision]:
         """Decides about every track of the present frame, most valuable per byte first.
@@ -147,17 +147,19 @@ class Policy:
             scores: (N,) calibrated scores of the tracks, as far as they are trusted in this frame.
         """
         self.suppressed.clear()
-        at = due_tracks(rows)
+        turns, at = self._rhythm.turns(view.now_ns), due_tracks(rows)
+        if turns[_PRICE]:
+            self._aim.refresh(view.now_ns, _EARLY_S)
         if at.size == 0:
             return []
-        again, wanted = self._offers_again(view.now_ns), self._wanted(rows, at)
-        said = rows["suppression"][at]
+        wanted, said = self._wanted(rows, at), rows["suppression"][at]
+        waits = self._waiting(rows, at, _REFUSED[said] & wanted, view, scores, bids=turns[_BID])
         # Most are as sure as they were, which has been noted, and will not be drawn.
-        settled = (said == self._aim.unwanted) & (rows["foreseen"][at] == FORESEEN_NOT)
-        stirs = (wanted | ~settled).nonzero()[0]
+        settled = (said == int(self._aim.unwanted)) & (rows["foreseen"][at] == FORESEEN_NOT)
+        stirs = np.where(wanted, ~waits | turns[_LOOK], ~settled).nonzero()[0]
         if stirs.size == 0:
             return []
-        at, wanted, refused = at[stirs], wanted[stirs], _REFUSED[said[stirs]]
+        at, wanted, waits = at[stirs], wanted[stirs], waits[stirs]
         places = whereabouts(rows, at, self._settings.leaving_frames, view.size)
         seen_since = view.sequence + 1 - self._settings.min_track_frames
         open_ = (rows["first_sequence"][at] <= seen_since) | places.leaving
@@ -166,69 +168,86 @@ class Policy:
         cooling = cooling_down(rows, at, self._settings.cooldown_s, view.now_ns)
         self._note(rows, at[open_ & cooling], Suppression.COOLDOWN)
         looked_at = wanted | drawn_tracks(rows, at, ~wanted, self._foresees)
-        if not again:
-            looked_at &= places.leaving | ~refused
         hopeful = looked_at.nonzero()[0]
         if hopeful.size == 0:
             return []
-        wanted, open_ = wanted[hopeful], (open_ & ~cooling)[hopeful]
-        return self._offer(rows, at[hopeful], places.of(hopeful), wanted, open_, view, scores)
+        open_ &= ~(cooling | waits)
+        of = at[hopeful], places.of(hopeful), wanted[hopeful], open_[hopeful]
+        return self._offer(rows, of, view, scores, looks=turns[_LOOK])
+
+    def _waiting(
+        self, rows: Rows, at: Positions, refused: Mask, view: View, scores: Scores, *, bids: bool
+    ) -> Mask:
+        """Which of the tracks (N,) were refused and need not be offered again at present prices.
+
+        Args:
+            rows: The track table; `bid` is marked.
+            at: Positions (N,) in it.
+            refused: (N,) which were.
+            view: The frame.
+            scores: Of all tracks.
+            bids: Whether bids are to be made anew.
+        """
+        once = refused.nonzero()[0]
+        if once.size == 0:
+            return refused
+        those = at[once]
+        if bids:
+            boxes = rows["box"][those]
+            gains = self._model.gains_of(scores[those], np.sqrt(box_areas(boxes)))
+            values = np.maximum(gains * self._worth.of(rows, those, *view.size), self._aim.least)
+            rows["bid"][those] = self.planner.bids(boxes, values, view.size)
+        # Where one may pay, all are offered: they may share its crop.
+        if rows["bid"][those].max() > self._aim.prices(view.now_ns).per_byte:
+            refused[once] = False
+        return refused
 
     def _offer(
         self,
         rows: Rows,
-        at: Positions,
-        places: Whereabouts,
-        wanted: Mask,
-        open_: Mask,
+        of: tuple[Positions, Whereabouts, Mask, Mask],
         view: View,
         scores: Scores,
+        *,
+        looks: bool,
     ) -> list[Decision]:
-        """Holds the best moments of tracks, and asks about those that may be asked about."""
+        """Asks about tracks that may be asked about, and looks at all for their best moments.
+
+        Args:
+            rows: The track table.
+            of: Positions of the tracks, where they are, and which are wanted and open.
+            view: The frame.
+            scores: Of all tracks.
+            looks: Whether to look.
+        """
+        at, places, wanted, open_ = of
         self.forget_unhidden(rows, at)
-        gains = self._model.gains_of(scores[at], np.sqrt(box_areas(places.boxes)))
         hidden = view.redaction.hidden_shares(places.boxes) > HIDDEN_SHARE
-        whole = ~(places.cut | hidden)
-        held = rows["held_merit"][at]
-        # What is offered for the first time is asked about now, or held from the next frame on.
-        known = rows["offered"][at] | ~open_ | (held > 0)
-        merit = self._hold(rows, at, view, places.boxes, whole & known, gains.max(axis=0))
-        held = rows["held_merit"][at]
-        stale = (held > 0) & (~whole | (merit < _STALE * held))
-        kept = open_ & ~whole & ~stale
+        whole, held = ~(places.cut | hidden), rows["held_merit"][at] > 0
+        now, of_moment = open_ & whole, (open_ & held) > whole
+        kept = open_ > (whole | held)
         self._note(rows, at[kept & hidden], Suppression.HIDDEN)
-        self._note(rows, at[kept & ~hidden], Suppression.CUT_BY_FRAME)
-        offered = _Offers(rows, at, places, wanted & whole, open_ & whole & ~stale, open_ & stale)
-        if not (offered.now | offered.of_moment).any():
+        self._note(rows, at[kept > hidden], Suppression.CUT_BY_FRAME)
+        offers = bool((now | of_moment).any())
+        if not (offers or looks):
             return []
+        gains = self._model.gains_of(scores[at], np.sqrt(box_areas(places.boxes)))
+        if looks:
+            # What is offered for the first time is asked about now, or held from then on.
+            known = rows["offered"][at] | ~open_ | held
+            self._looks.hold(rows, at, view, places.boxes, gains.max(axis=0), whole & known)
+        if not offers:
+            return []
+        offered = _Offers(rows, at, places, wanted & whole, now, of_moment)
         values = np.maximum(gains * self._worth.of(rows, at, *view.size), self._aim.least)
         prices = self._aim.prices(view.now_ns)
         self._learn(offered, values, view, prices)
         return list(self._spend(offered, gains, values, view, prices))
 
-    def forget_unhidden(self, rows: Rows, at: Positions) -> None:
-        """Forgets moments of tracks at these positions that show what is to be hidden by now.
-
-        They were cut while the track passed for another class.
-        """
-        if not self._hidden_labels:
-            return
-        at = at[rows["held_merit"][at] > 0]
-        tracks = rows[at]
-        labels = zip(tracks["edge_label"].tolist(), labels_of(tracks).tolist(), strict=True)
-        for position, track_id, known_as in zip(
-            at.tolist(), tracks["track_id"].tolist(), labels, strict=True
-        ):
-            moment = self.moments.of(track_id)
-            hides_as = self._hidden_labels.intersection(known_as)
-            if moment is not None and not hides_as <= {moment.label}:
-                self.moments.forget(track_id)
-                rows["held_merit"][position] = 0
-
     def suppress_all(self, rows: Rows) -> None:
         """Notes that there is nobody to ask."""
         self.suppressed.clear()
-        due = rows["confirmed"] & (rows["suppression"] != Suppression.NO_ESCALATOR)
+        due = rows["confirmed"] & (rows["suppression"] != int(Suppression.NO_ESCALATOR))
         if due.any():
             at = due.nonzero()[0]
             self._note(rows, at[self._in_band(rows, at)], Suppression.NO_ESCALATOR)
@@ -262,13 +281,6 @@ class Policy:
         answer = self._aim.reserve(OUTBIDS, ask.size_bytes, ask.encode_s, now_ns)
         return answer if isinstance(answer, Suppression) else (ask, answer)
 
-    def _offers_again(self, now_ns: int) -> bool:
-        """Whether it is time to offer anew what was refused: not with every frame."""
-        waits = 0 <= now_ns - self._offered_at_ns < _OFFER_AGAIN_S * NS_PER_S
-        if not waits:
-            self._offered_at_ns = now_ns
-        return not waits
-
     def _in_band(self, rows: Rows, at: Positions) -> Mask:
         label = rows["edge_label"][at]
         in_band: Mask = rows["best_score"][at] >= self._low[label]
@@ -280,38 +292,6 @@ class Policy:
         score = rows["score"][at]
         stands = rows["best_score"][at] >= self._report[rows["edge_label"][at]]
         return self._aim.wants(self._in_band(rows, at), np.where(stands, 1 - score, score))
-
-    def _hold(
-        self, rows: Rows, at: Positions, view: View, boxes: Boxes, whole: Mask, value: Floats
-    ) -> Floats:
-        """Holds what is a better moment than before; returns the merit (N,) of the present one.
-
-        Sharpness costs time, so it is measured of a few tracks: the most valuable, and of the
-        others each in its turn. What was not measured is taken for as good as it was.
-        """
-        merit = np.full(len(at), np.inf, np.float32)
-        may_hold = whole & (value > 0)
-        if self.moments.full:
-            known = rows["held_merit"][at] > 0
-            self.moments.refused += int(np.count_nonzero(may_hold & ~known))
-            may_hold &= known
-        hopeful = may_hold.nonzero()[0]
-        if hopeful.size > _LOOKS_MAX:
-            hopeful = hopeful[(-value[hopeful]).argsort(kind="stable")]
-            hopeful = hopeful[[0, 1 + view.sequence % (hopeful.size - 1)]]
-        for number, position in zip(hopeful.tolist(), at[hopeful].tolist(), strict=True):
-            box = boxes[number]
-            size = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
-            now = float(value[number]) * size * math.sqrt(sharpness_of(view.pixels, box))
-            merit[number] = now
-            if now > BETTER * rows["held_merit"][position]:
-                region = self.planner.region_of(box, view.size)
-                when = (view.sequence, view.captured_at_ns)
-                if self.moments.hold(
-                    moment_of(rows, position, view.cut(region), region, when, now)
-                ):
-                    rows["held_merit"][position] = now
-        return merit
 
     def _learn(self, offers: _Offers, values: Floats, view: View, prices: Prices) -> None:
         """Lets the aim hear of each track once, when it may first be asked about."""
@@ -334,9 +314,16 @@ class Policy:
         refused = np.ones(len(at), np.bool_)
         worth = np.where(riders, values, 0)
         asks = self.planner.plan(boxes, worth, offers.now, view.size, prices, view.texture)
+        of_moment = offers.of_moment.copy()
         for ask in asks:
+            # Crops may overlap: what another crop of this frame has just asked about counts there.
+            free = ~rows["pending"][at[ask.members]]
+            ask = ask if free.all() else ask.about(free, worth[ask.level])  # noqa: PLW2901
             members = ask.members[riders[ask.members]]
             anchors = members[offers.now[members]]
+            fading = self._fading(offers, anchors, gains, view)
+            of_moment[anchors[fading]] = True
+            anchors = anchors[~fading]
             if anchors.size == 0:
                 continue
             others = members[members != anchors[0]]
@@ -345,7 +332,7 @@ class Policy:
             gain = float(gains[ask.level, members].sum())
             reason = Reason.LEAVING if leaving[members[0]] else Reason.UNCERTAIN
             yield from self._pay(rows, (at[members], at[anchors]), ask, gain, reason, view)
-        for position in (offers.of_moment & ~rows["pending"][at]).nonzero()[0].tolist():
+        for position in (of_moment > rows["pending"][at]).nonzero()[0].tolist():
             moment = self.moments.of(int(rows["track_id"][at[position]]))
             if moment is None:
                 continue
@@ -355,8 +342,22 @@ class Policy:
             refused[position] = False
             gain = float(gains[ask.level, position])
             yield from self._pay(rows, (alone, alone), ask, gain, Reason.LEAVING, view, moment)
-        refused &= (offers.now | offers.of_moment) & ~rows["pending"][at]
+        refused &= (offers.now | of_moment) > rows["pending"][at]
+        rows["bid"][at[refused]] = 0
         self._note(rows, at[refused], Suppression.PRICE)
+
+    def _fading(self, offers: _Offers, anchors: Positions, gains: Floats, view: View) -> Mask:
+        """Which of the tracks that a crop is for (K,) are better asked about with what is held."""
+        prefers, boxes = self._looks.prefers_held, offers.places.boxes
+        return np.array(
+            [
+                prefers(offers.rows, position, view, boxes[anchor], float(gains[:, anchor].max()))
+                for anchor, position in zip(
+                    anchors.tolist(), offers.at[anchors].tolist(), strict=True
+                )
+            ],
+            np.bool_,
+        )
 
     def _pay(
         self,
@@ -372,6 +373,7 @@ class Policy:
         members, anchors = tracks
         answer = self._aim.reserve(ask.value, ask.size_bytes, ask.encode_s, view.now_ns)
         if isinstance(answer, Suppression):
+            rows["bid"][anchors] = 0
             self._note(rows, anchors, answer)
             return
         if rows["answered"][members[0]]:
@@ -388,7 +390,8 @@ class Policy:
         """Counts the tracks at these positions for which this cause is new."""
         if at.size == 0:
             return
-        changed = at[rows["suppression"][at] != cause]
+        # As a number: numpy takes five times as long to compare with an enumeration's member.
+        changed = at[rows["suppression"][at] != int(cause)]
         if changed.size:
             rows["suppression"][changed] = cause
             self.suppressed[cause] = self.suppressed.get(cause, 0) + changed.size

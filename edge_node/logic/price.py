@@ -15,12 +15,12 @@ price,
 
     n(p) = B - integral from 0 to p of W(q) / (2 (r q + integral of D above q - gain)) dq,
 
-with the gain such that the bucket is empty at the highest price on offer: one number, by bisection.
+with the gain such that the bucket is empty at the highest price on offer: one number, found by
+Newton's method on one over the depth of the curve, which is concave in it and nearly straight, as
+in the secular equation of an eigenvalue.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -33,7 +33,9 @@ _STEPS_PER_OCTAVE = PER_OCTAVE * _SUBDIVISION
 _PLACES = np.arange(BINS * _SUBDIVISION + 1) / _SUBDIVISION
 _PRICES: Array = np.concatenate([[0.0], 2.0 ** (LOWEST_OCTAVE + _PLACES / PER_OCTAVE)])
 _STEPS: Array = np.diff(_PRICES)
-_BISECTIONS = 16
+_STEPS_MAX = 20
+_CLOSE = 0.01
+"""A last step of this share leaves an error of about its square."""
 _LOSS_MIN = 1e-200
 REFRESH_S = 1.0
 
@@ -77,29 +79,35 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
     count = (int(occupied[-1]) + 1) * _SUBDIVISION + 2
     prices = _PRICES[:count]
     steps = _STEPS[: count - 1]
-    above, spread = _above(units, count), _above(variances, count)
+    above, spread = _above(np.stack([units, variances]), count)
     worth = rate_per_s * prices
-    worth[:-1] += ((above[1:] + above[:-1]) / 2 * steps)[::-1].cumsum()[::-1]
+    worth[:-1] += ((above[1:] + above[:-1]) * (steps * 0.5))[::-1].cumsum()[::-1]
     excess = worth - worth.min()
-    weight = (spread[1:] + spread[:-1]) / 8 * steps
+    weight = (spread[1:] + spread[:-1]) * (steps * 0.125)
     both = np.zeros(count)
     both[:-1] = weight
     both[1:] += weight
 
     # The loss is what the gain falls short of the least worth by; at the high end the whole curve
-    # is no deeper than the burst.
+    # is no deeper than the burst, and from there the steps overshoot once and then rise.
     low = max(1e-12 * float(worth.max()), _LOSS_MIN)
-    high = max(low, 2 * float(weight.sum()) / burst)
-    for _ in range(_BISECTIONS):
-        loss = math.sqrt(low * high)
-        if float(both @ (1.0 / (excess + loss))) > burst:
-            low = loss
-        else:
-            high = loss
-    inverse = 1.0 / (excess + high)
+    loss = high = max(low, 2 * float(weight.sum()) / burst)
+    for _ in range(_STEPS_MAX):
+        inverse = 1.0 / (excess + loss)
+        parts = both * inverse
+        depth = float(parts.sum())
+        step = (depth / burst - 1.0) * depth / float(parts @ inverse) if depth > 0.0 else 0.0
+        before, loss = loss, min(max(loss + step, low), high)
+        if abs(loss - before) <= _CLOSE * loss:
+            break
+    inverse = 1.0 / (excess + loss)
     depths = (weight * (inverse[1:] + inverse[:-1]))[::-1]
     # Counted from the empty end: where tokens abound, all levels above the curve are free.
-    levels = np.concatenate([[0.0], np.cumsum(depths)])
+    levels = np.zeros(count)
+    depths.cumsum(out=levels[1:])
+    levels *= burst / max(burst, levels[-1])
+    # What is left of the error must not give a full bucket's last token a price.
+    np.minimum(levels, burst, out=levels)
     return PriceCurve(levels, prices[::-1].copy())
 
 
@@ -141,27 +149,39 @@ class Pricing:
 
     def price(self, level: float, now_ns: int) -> float:
         """Value per unit at this level, now."""
+        self.refresh(now_ns)
+        return self._curve.price(level)
+
+    def refresh(self, now_ns: int, early_s: float = 0.0) -> None:
+        """Draws the curve anew if that is due, or will be within so many seconds."""
         if self._refreshed_at_ns is None:
             self._refreshed_at_ns = now_ns
         elapsed_s = (now_ns - self._refreshed_at_ns) / NS_PER_S
-        if not 0.0 <= elapsed_s < self._refresh_s:
+        if not 0.0 <= elapsed_s < self._refresh_s - early_s:
             self.demand.age(max(0.0, elapsed_s))
             self._refreshed_at_ns, self._refresh_s = now_ns, REFRESH_S
             self._redraw()
-        return self._curve.price(level)
 
     def _redraw(self) -> None:
         self._curve = price_curve(*self.demand.forecast(), self._rate_per_s, self._burst)
 
 
 def _above(amounts: Array, count: int) -> Array:
-    """Sums over all bins above each of the first prices, (count,) float64; linear within a bin."""
-    edges = np.zeros(BINS + 2)
-    edges[:BINS] = amounts[::-1].cumsum()[::-1]
-    halves = np.empty((BINS + 1, _SUBDIVISION))
-    halves[:, 0] = edges[:-1]
-    halves[:, 1] = (edges[:-1] + edges[1:]) / 2
-    out = np.empty(count)
-    out[0] = edges[0]
-    out[1:] = halves.ravel()[: count - 1]
+    """Sums over all bins above each of the first prices, linear within a bin.
+
+    Args:
+        amounts: (K, BINS) float64.
+        count: of prices.
+
+    Returns:
+        (K, count) float64.
+    """
+    edges = np.zeros((len(amounts), BINS + 2))
+    edges[:, :BINS] = amounts[:, ::-1].cumsum(axis=1)[:, ::-1]
+    halves = np.empty((len(amounts), BINS + 1, _SUBDIVISION))
+    halves[:, :, 0] = edges[:, :-1]
+    halves[:, :, 1] = (edges[:, :-1] + edges[:, 1:]) / 2
+    out = np.empty((len(amounts), count))
+    out[:, 0] = edges[:, 0]
+    out[:, 1:] = halves.reshape(len(amounts), -1)[:, : count - 1]
     return out

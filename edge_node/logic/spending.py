@@ -93,6 +93,10 @@ class Budget(Protocol):
         """What sending costs now."""
         ...
 
+    def refresh(self, now_ns: int, early_s: float) -> None:
+        """Does the work on prices that is due within so many seconds; `price` would do it."""
+        ...
+
     def reserve(
         self, value: float, size_bytes: float, now_ns: int, costs: float = 0.0
     ) -> Reservation | Refusal:
@@ -145,6 +149,11 @@ class Ledger:
         worth = value - costs
         self.bytes.pricing.demand.add(worth - price.per_request, size_bytes)
         self.requests.pricing.demand.add(worth - price.per_byte * size_bytes, 1.0)
+
+    def refresh(self, now_ns: int, early_s: float) -> None:
+        """Draws both price curves anew where that is due within so many seconds."""
+        self.bytes.pricing.refresh(now_ns, early_s)
+        self.requests.pricing.refresh(now_ns, early_s)
 
     def price(self, now_ns: int) -> Price:
         """What sending costs now."""

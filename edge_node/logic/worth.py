@@ -104,21 +104,20 @@ class Worth:
         settings = self._settings
         usable = self.latency.within(settings.expiry_s)
         share = settings.live_share
-        worth = np.full(len(at), (1 - share) * usable)
+        worth: Array | float = (1 - share) * usable
         if share > 0:
             left_s = self._time_in_view(rows, at, frame_width, frame_height)
-            worth += share * self.latency.time_left(left_s) / settings.live_horizon_s
+            worth += self.latency.time_left(left_s) * (share / settings.live_horizon_s)
         return np.asarray(worth * self._class_costs[rows["edge_label"][at]], np.float32)
 
     def _time_in_view(
         self, rows: Rows, at: Positions, frame_width: int, frame_height: int
     ) -> Array:
         """Seconds (N,) until each track's centre leaves the frame, at most the horizon."""
-        box = rows["box"][at].astype(np.float64)
-        centre = (box[:, :2] + box[:, 2:]) / 2
-        velocity = rows["velocity"][at].astype(np.float64)
-        size = np.array([frame_width, frame_height], np.float64)
+        box, velocity = rows["box"][at], rows["velocity"][at]
+        centre = (box[:, :2] + box[:, 2:]) * np.float32(0.5)
+        size = np.array([frame_width, frame_height], np.float32)
         room = np.where(velocity > 0, size - centre, centre)
-        frames = np.maximum(room, 0) / np.maximum(np.abs(velocity), 1e-3)
-        nearest = np.minimum(frames[:, 0], frames[:, 1])
+        frames = np.maximum(room, 0) / np.maximum(np.abs(velocity), np.float32(1e-3))
+        nearest = np.minimum.reduce(frames, axis=1).astype(np.float64)
         return np.asarray(np.minimum(nearest * self._frame_s, self._settings.live_horizon_s))

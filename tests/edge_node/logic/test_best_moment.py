@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from edge_node.logic.moments import MOMENTS_MAX
+from edge_node.logic.rhythm import PERIOD_NS
 from edge_node.values import Reason
 from tests.edge_node.logic.policies import FRAME_NS, consider, policy, textured
 from tests.edge_node.logic.scene import HEIGHT, NOW_NS, WIDTH, rows_of
+
+
+def at_ns(sequence: int) -> int:
+    """The instant of a frame of a slow camera, which has time to look at tracks with each."""
+    return NOW_NS + sequence * 2 * PERIOD_NS
 
 
 def test_best_moment_is_sent_once_the_track_is_cut_or_hides() -> None:
@@ -53,7 +59,7 @@ def test_better_moment_replaces_the_held_one_and_a_worse_one_does_not() -> None:
     merits = []
     for sequence, contrast in ((10, 20), (11, 10), (12, 21), (13, 80)):
         place = textured(590, 390, 630, 430, contrast=contrast)
-        assert consider(asking, rows, sequence, pixels=place) == []
+        assert consider(asking, rows, sequence, now_ns=at_ns(sequence), pixels=place) == []
         moment = asking.moments.of(1)
         assert moment is not None
         merits.append(moment.sequence)
@@ -67,7 +73,7 @@ def test_moments_are_bounded_and_what_finds_no_room_is_counted() -> None:
     places = [(30 * x + 20.0, 40 * y + 20.0) for x in range(10) for y in range(8)]
     rows = rows_of(*({"box": (x, y, x + 12, y + 12)} for x, y in places))
     for sequence in range(10, 400):
-        consider(asking, rows, sequence, pixels=noise)
+        consider(asking, rows, sequence, now_ns=at_ns(sequence), pixels=noise)
     assert len(asking.moments) == MOMENTS_MAX
     assert np.count_nonzero(rows["held_merit"]) == MOMENTS_MAX
     assert asking.moments.refused > 0

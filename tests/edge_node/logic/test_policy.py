@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_node.config import PolicySettings
-from edge_node.logic.aim import Aim, RiskAim
+from edge_node.logic.aim import Aim, BudgetAim, RiskAim
+from edge_node.logic.plan import Prices
 from edge_node.logic.risk import Promise, RiskTarget, RiskThreshold
 from edge_node.values import Reason, Suppression
 from foundation.gains import GainModel, LevelCosts, variance_gains
-from tests.edge_node.logic.policies import HIGH, consider, ledger_of, policy, view
+from tests.edge_node.logic.policies import FRAME_NS, HIGH, consider, ledger_of, policy, view
 from tests.edge_node.logic.scene import HEIGHT, NOW_NS, WIDTH, rows_of
 
 
@@ -54,6 +55,45 @@ def test_young_track_waits_unless_it_leaves() -> None:
     leaving = {**young, "box": (1260, 400, 1272, 412), "velocity": (6, 0)}
     decisions = consider(policy(), rows_of(young, leaving))
     assert [(d.asked, d.reason) for d in decisions] == [((1,), Reason.LEAVING)]
+
+
+def test_track_that_lies_in_two_crops_is_asked_about_in_one() -> None:
+    """A crop that shows nothing else is not sent as well."""
+    rows = rows_of({"box": (2, 2, 22, 22)}, {"box": (2, 135, 22, 155)})
+    assert sorted(one for d in consider(policy(), rows) for one in d.asked) == [0, 1]
+
+
+class PostedPrice(BudgetAim):
+    """A price of a byte that the test sets."""
+
+    per_byte = 1.0
+
+    def prices(self, now_ns: int) -> Prices:
+        """What was set."""
+        del now_ns
+        return Prices(self.per_byte)
+
+
+def test_what_was_refused_is_offered_once_the_price_falls_below_its_bid() -> None:
+    """With the next frame; while the price is above it, only the bid is made anew."""
+    aims: list[PostedPrice] = []
+
+    def posted(values: PolicySettings) -> PostedPrice:
+        aims.append(PostedPrice(values, ledger_of(values)))
+        return aims[-1]
+
+    asking, rows = policy(aim=posted), rows_of({})
+    assert consider(asking, rows) == []
+    assert asking.suppressed == {Suppression.PRICE: 1}
+    for frame in range(11, 20):
+        assert consider(asking, rows, frame, now_ns=NOW_NS + frame * FRAME_NS) == []
+    bid = float(rows["bid"][0])
+    assert 0 < bid < 1
+    later_ns = NOW_NS + 19 * FRAME_NS + 1
+    aims[0].per_byte = 1.01 * bid
+    assert consider(asking, rows, 20, now_ns=later_ns) == []
+    aims[0].per_byte = 0.5 * bid
+    assert [one.asked for one in consider(asking, rows, 21, now_ns=later_ns)] == [(0,)]
 
 
 def test_object_cut_by_the_frame_is_not_asked() -> None:

@@ -83,7 +83,7 @@ def test_predicted_sizes_follow_those_that_came() -> None:
 def test_what_ends_before_it_is_encoded_is_paid_back(outcome: EscalationOutcome) -> None:
     """And what ends after it is encoded is not."""
     bench = AskingBench({"requests_per_s": 1e-6, "requests_burst": 1.0, "cooldown_s": 0.0})
-    bench.frames(10, DOUBTFUL)
+    bench.frames(6, DOUBTFUL)
     bench.end(bench.offered[0], outcome, cause=Cause.ENCODE_QUEUE_FULL)
     bench.frames(3, DOUBTFUL)
     assert len(bench.offered) == 2

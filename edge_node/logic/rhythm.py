@@ -1,0 +1,34 @@
+"""When the frame lane does what it need not do with every frame.
+
+Each chore is due once a tenth of a second. Where frames come more often than that, no two chores
+fall into one frame, so that no frame pays for all of them; where they come more seldom, none waits.
+"""
+
+from __future__ import annotations
+
+PERIOD_NS = 100_000_000
+
+
+class Rhythm:
+    """Gives chores their turns. Single-threaded."""
+
+    def __init__(self, chores: int) -> None:
+        """Takes how many chores there are."""
+        self._done_at_ns = [-2 * PERIOD_NS] * chores
+
+    def turns(self, now_ns: int) -> list[bool]:
+        """Which chores to do in the frame of this instant, by their number.
+
+        The one that has waited longest, if that is a period; and all that have waited for two, or
+        since an instant that lies in the future, which a clock that stepped back leaves behind.
+        """
+        limit = 2 * PERIOD_NS
+        waited_ns = [now_ns - done if done <= now_ns else limit for done in self._done_at_ns]
+        turns = [waited >= limit for waited in waited_ns]
+        longest = max(waited_ns)
+        if longest >= PERIOD_NS:
+            turns[waited_ns.index(longest)] = True
+        for chore, has_turn in enumerate(turns):
+            if has_turn:
+                self._done_at_ns[chore] = now_ns
+        return turns
