@@ -64,6 +64,27 @@ class Whereabouts:
         return Whereabouts(self.boxes[at], self.cut[at], self.leaving[at])
 
 
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """The tracks of a frame that there is something to say about.
+
+    Attributes:
+        rows: The track table.
+        at: Positions (N,) in it.
+        places: Where they are.
+        riders: (N,) which may lie in a crop of the present frame.
+        now: (N,) which may be asked about with the present frame.
+        of_moment: (N,) which may be asked about with what was held.
+    """
+
+    rows: Rows
+    at: Positions
+    places: Whereabouts
+    riders: Mask
+    now: Mask
+    of_moment: Mask
+
+
 def whereabouts(
     rows: Rows, at: Positions, leaving_frames: int, frame_size: tuple[int, int]
 ) -> Whereabouts:
@@ -75,14 +96,19 @@ def whereabouts(
         leaving_frames: One that its motion carries out within so many frames is about to leave.
         frame_size: Width and height in source pixels.
     """
-    border, end = _ends(frame_size)
     box, unseen = rows["box"][at], rows["coasted"][at] > 0
     boxes = np.where(unseen[:, None], box, rows["seen_box"][at])
-    cut = unseen | np.logical_or.reduce(boxes * _INWARDS < border, axis=1)
+    cut = unseen | cut_by_frame(boxes, frame_size)
     motion = rows["velocity"][at] * np.float32(leaving_frames)
     then = (box.reshape(-1, 2, 2) + motion[:, None]).reshape(-1, 4)
-    leaving = cut | np.logical_or.reduce(then * _INWARDS < end, axis=1)
+    leaving = cut | np.logical_or.reduce(then * _INWARDS < _ends(frame_size)[1], axis=1)
     return Whereabouts(boxes, cut, leaving)
+
+
+def cut_by_frame(boxes: Boxes, frame_size: tuple[int, int]) -> Mask:
+    """Which boxes (N, 4) the frame's border may cut."""
+    cut: Mask = np.logical_or.reduce(boxes * _INWARDS < _ends(frame_size)[0], axis=1)
+    return cut
 
 
 @functools.lru_cache(maxsize=8)
@@ -100,20 +126,15 @@ def cooling_down(rows: Rows, at: Positions, cooldown_s: float, now_ns: int) -> M
     return np.asarray((asked_at_ns > since_ns) & (asked_at_ns <= now_ns), np.bool_)
 
 
-def drawn_tracks(rows: Rows, at: Positions, among: Mask, foresees: Callable[[int], bool]) -> Mask:
-    """Tracks (N,) that the audit will draw if nobody asks; each is looked up, and marked, once.
+def foresee_draws(rows: Rows, at: Positions, foresees: Callable[[int], bool]) -> None:
+    """Looks up which tracks the audit will draw if nobody asks; each once, a few with each frame.
 
     Args:
         rows: The track table; `foreseen` is marked.
         at: Positions (N,) in it.
-        among: (N,) which of them count.
         foresees: Whether the track with this id will be drawn.
     """
-    foreseen = rows["foreseen"][at]
-    unknown = at[among & (foreseen == FORESEEN_UNKNOWN)]
+    unknown = at[rows["foreseen"][at] == FORESEEN_UNKNOWN]
     for position in unknown[:_LOOKUPS_MAX].tolist():
         drawn = foresees(int(rows["track_id"][position]))
         rows["foreseen"][position] = FORESEEN_DRAWN if drawn else FORESEEN_NOT
-    if unknown.size:
-        foreseen = rows["foreseen"][at]
-    return np.asarray(among & (foreseen == FORESEEN_DRAWN), np.bool_)

@@ -1,7 +1,7 @@
 """Which tracks the policy looks at closely, and the best moments that it holds of them.
 
-To look at a track costs time, so each time a few have their turn: the one about which an answer is
-worth most, and of the others each in its turn. Single-threaded; marks `held_merit`.
+To look at a track costs time, so each time two have their turn: the one about which an answer
+gains most, and of the others each in its turn. Single-threaded; marks `held_merit`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import math
 
 import numpy as np
 
+from edge_node.logic.due import cut_by_frame
+from edge_node.logic.egress import HIDDEN_SHARE
 from edge_node.logic.moments import BETTER, Moments, moment_of, sharpness_of
 from edge_node.logic.plan import Planner
-from edge_node.logic.rows import Floats, Mask, Positions, Rows, labels_of
+from edge_node.logic.rows import Floats, Positions, Rows, labels_of
 from edge_node.logic.view import View
-from foundation.frames import Boxes
+from foundation.frames import Boxes, Scores
+from foundation.gains import GainModel
+from foundation.geometry import box_areas
 
-_LOOKS_MAX = 2
 _STALE = 0.7
 """A track whose present moment is worse than this share of its best is asked about with that."""
 
@@ -28,46 +31,60 @@ class Looks:
         moments: The best crops so far of tracks that may still be asked about.
     """
 
-    def __init__(self, planner: Planner, hidden_labels: frozenset[int]) -> None:
-        """Takes who knows how crops are cut, and classes of which the egress policy hides some."""
+    def __init__(self, model: GainModel, planner: Planner, hidden_labels: frozenset[int]) -> None:
+        """Takes what an answer gains, how crops are cut, and classes of which some is hidden."""
         self.moments = Moments()
+        self._model = model
         self._planner = planner
         self._hidden_labels = hidden_labels
         self._turn = 0
 
-    def hold(
-        self, rows: Rows, at: Positions, view: View, boxes: Boxes, gains: Floats, whole: Mask
-    ) -> None:
+    def look(self, rows: Rows, at: Positions, view: View, scores: Scores) -> None:
         """Looks at some tracks, and holds what is a better moment than before.
 
         Args:
             rows: The track table; marked.
-            at: Positions (N,) in it.
+            at: Positions (N,) in it of those that may still be asked about.
             view: The present frame.
-            boxes: (N, 4) of the tracks in it.
-            gains: (N,) of an answer about each.
-            whole: (N,) which may be held.
+            scores: Of all tracks.
         """
-        may_hold = whole & (gains > 0)
+        at = at[rows["coasted"][at] == 0]
         if self.moments.full:
             known = rows["held_merit"][at] > 0
-            self.moments.refused += int(np.count_nonzero(may_hold & ~known))
-            may_hold &= known
-        hopeful = may_hold.nonzero()[0]
-        if hopeful.size > _LOOKS_MAX:
-            hopeful = hopeful[(-gains[hopeful]).argsort(kind="stable")]
-            self._turn += 1
-            hopeful = hopeful[[0, 1 + self._turn % (hopeful.size - 1)]]
-        for number, position in zip(hopeful.tolist(), at[hopeful].tolist(), strict=True):
-            box = boxes[number]
-            merit = _merit(view, box, float(gains[number]))
-            if merit <= BETTER * float(rows["held_merit"][position]):
-                continue
-            region = self._planner.region_of(box, view.size)
-            when = (view.sequence, view.captured_at_ns)
-            moment = moment_of(rows, position, view.cut(region), region, when, merit)
-            if self.moments.hold(moment):
-                rows["held_merit"][position] = merit
+            self.moments.refused += len(at) - int(np.count_nonzero(known))
+            at = at[known]
+        if at.size == 0:
+            return
+        boxes = rows["seen_box"][at]
+        gains = np.maximum.reduce(self._model.gains_of(scores[at], np.sqrt(box_areas(boxes))))
+        chosen = self._in_turn(gains)
+        boxes = boxes[chosen]
+        hidden = view.redaction.hidden_shares(boxes) > HIDDEN_SHARE
+        fit = ~(cut_by_frame(boxes, view.size) | hidden)
+        for box, position, gain, is_fit in zip(
+            boxes, at[chosen].tolist(), gains[chosen].tolist(), fit.tolist(), strict=True
+        ):
+            if is_fit and gain > 0:
+                self._hold_better(rows, position, view, box, gain)
+
+    def _in_turn(self, gains: Floats) -> list[int]:
+        """The one that gains most, and of the others the one whose turn it is."""
+        best = int(gains.argmax())
+        if len(gains) == 1:
+            return [best]
+        self._turn += 1
+        other = self._turn % (len(gains) - 1)
+        return [best, other + (other >= best)]
+
+    def _hold_better(self, rows: Rows, position: int, view: View, box: Boxes, gain: float) -> None:
+        merit = _merit(view, box, gain)
+        if merit <= BETTER * float(rows["held_merit"][position]):
+            return
+        region = self._planner.region_of(box, view.size)
+        when = (view.sequence, view.captured_at_ns)
+        moment = moment_of(rows, position, view.cut(region), region, when, merit)
+        if self.moments.hold(moment):
+            rows["held_merit"][position] = merit
 
     def prefers_held(self, rows: Rows, position: int, view: View, box: Boxes, gain: float) -> bool:
         """Whether a track that is in view was seen much better before."""

@@ -20,13 +20,20 @@ import numpy as np
 
 from edge_node.config import PolicySettings
 from edge_node.logic.aim import OUTBIDS, Aim
-from edge_node.logic.due import Whereabouts, cooling_down, drawn_tracks, due_tracks, whereabouts
+from edge_node.logic.due import (
+    Offers,
+    Whereabouts,
+    cooling_down,
+    due_tracks,
+    foresee_draws,
+    whereabouts,
+)
 from edge_node.logic.egress import HIDDEN_SHARE
 from edge_node.logic.looks import Looks
 from edge_node.logic.moments import Moment
 from edge_node.logic.plan import FREE, Ask, Planner, Prices
 from edge_node.logic.rhythm import Rhythm
-from edge_node.logic.rows import FORESEEN_NOT, Floats, Mask, Positions, Rows
+from edge_node.logic.rows import FORESEEN_DRAWN, FORESEEN_UNKNOWN, Floats, Mask, Positions, Rows
 from edge_node.logic.spending import Reservation
 from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
@@ -72,27 +79,6 @@ class Decision:
     moment: Moment | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Offers:
-    """The tracks of a frame that there is something to say about.
-
-    Attributes:
-        rows: The track table.
-        at: Positions (N,) in it.
-        places: Where they are.
-        riders: (N,) which may lie in a crop of the present frame.
-        now: (N,) which may be asked about with the present frame.
-        of_moment: (N,) which may be asked about with what was held.
-    """
-
-    rows: Rows
-    at: Positions
-    places: Whereabouts
-    riders: Mask
-    now: Mask
-    of_moment: Mask
-
-
 class Policy:
     """Decides per frame. Marks `pending`, `offered`, `asked_at_ns`, `suppression` and what is held.
 
@@ -132,7 +118,7 @@ class Policy:
         self._worth = worth
         self._low, self._high, self._report = limits
         self._foresees = foresees
-        self._looks = Looks(planner, hidden_labels)
+        self._looks = Looks(model, planner, hidden_labels)
         self._rhythm = Rhythm(3)
         self.suppressed: dict[Suppression, int] = {}
         self.moments = self._looks.moments
@@ -152,28 +138,37 @@ class Policy:
             self._aim.refresh(view.now_ns, _EARLY_S)
         if at.size == 0:
             return []
-        wanted, said = self._wanted(rows, at), rows["suppression"][at]
-        waits = self._waiting(rows, at, _REFUSED[said] & wanted, view, scores, bids=turns[_BID])
+        wanted = self._wanted(rows, at)
+        decisions = self._decide(rows, at, wanted, view, scores, bids=turns[_BID])
+        if turns[_LOOK]:
+            may = (wanted | (rows["foreseen"][at] == FORESEEN_DRAWN)) > rows["pending"][at]
+            self._looks.look(rows, at[may], view, scores)
+        return decisions
+
+    def _decide(
+        self, rows: Rows, at: Positions, wanted: Mask, view: View, scores: Scores, *, bids: bool
+    ) -> list[Decision]:
+        """Decides about tracks that are due, of which the aim wants some."""
+        said = rows["suppression"][at]
+        waits = self._waiting(rows, at, _REFUSED[said] & wanted, view, scores, bids=bids)
         # Most are as sure as they were, which has been noted, and will not be drawn.
-        settled = (said == int(self._aim.unwanted)) & (rows["foreseen"][at] == FORESEEN_NOT)
-        stirs = np.where(wanted, ~waits | turns[_LOOK], ~settled).nonzero()[0]
+        settled = (said == int(self._aim.unwanted)) & (rows["foreseen"][at] != FORESEEN_UNKNOWN)
+        stirs = np.where(wanted, ~waits, ~settled).nonzero()[0]
         if stirs.size == 0:
             return []
-        at, wanted, waits = at[stirs], wanted[stirs], waits[stirs]
+        at, wanted = at[stirs], wanted[stirs]
         places = whereabouts(rows, at, self._settings.leaving_frames, view.size)
         seen_since = view.sequence + 1 - self._settings.min_track_frames
         open_ = (rows["first_sequence"][at] <= seen_since) | places.leaving
         self._note(rows, at[open_ & ~wanted], self._aim.unwanted)
+        foresee_draws(rows, at[~wanted], self._foresees)
         open_ &= wanted
         cooling = cooling_down(rows, at, self._settings.cooldown_s, view.now_ns)
         self._note(rows, at[open_ & cooling], Suppression.COOLDOWN)
-        looked_at = wanted | drawn_tracks(rows, at, ~wanted, self._foresees)
-        hopeful = looked_at.nonzero()[0]
-        if hopeful.size == 0:
+        open_ &= ~cooling
+        if not open_.any():
             return []
-        open_ &= ~(cooling | waits)
-        of = at[hopeful], places.of(hopeful), wanted[hopeful], open_[hopeful]
-        return self._offer(rows, of, view, scores, looks=turns[_LOOK])
+        return self._offer(rows, at, places, (wanted, open_), view, scores)
 
     def _waiting(
         self, rows: Rows, at: Positions, refused: Mask, view: View, scores: Scores, *, bids: bool
@@ -205,22 +200,23 @@ class Policy:
     def _offer(
         self,
         rows: Rows,
-        of: tuple[Positions, Whereabouts, Mask, Mask],
+        at: Positions,
+        places: Whereabouts,
+        which: tuple[Mask, Mask],
         view: View,
         scores: Scores,
-        *,
-        looks: bool,
     ) -> list[Decision]:
-        """Asks about tracks that may be asked about, and looks at all for their best moments.
+        """Asks about tracks that may be asked about.
 
         Args:
             rows: The track table.
-            of: Positions of the tracks, where they are, and which are wanted and open.
+            at: Positions (N,) in it.
+            places: Where they are.
+            which: (N,) which are wanted, and which of those may be asked about now.
             view: The frame.
             scores: Of all tracks.
-            looks: Whether to look.
         """
-        at, places, wanted, open_ = of
+        wanted, open_ = which
         self.forget_unhidden(rows, at)
         hidden = view.redaction.hidden_shares(places.boxes) > HIDDEN_SHARE
         whole, held = ~(places.cut | hidden), rows["held_merit"][at] > 0
@@ -228,17 +224,10 @@ class Policy:
         kept = open_ > (whole | held)
         self._note(rows, at[kept & hidden], Suppression.HIDDEN)
         self._note(rows, at[kept > hidden], Suppression.CUT_BY_FRAME)
-        offers = bool((now | of_moment).any())
-        if not (offers or looks):
+        if not (now | of_moment).any():
             return []
         gains = self._model.gains_of(scores[at], np.sqrt(box_areas(places.boxes)))
-        if looks:
-            # What is offered for the first time is asked about now, or held from then on.
-            known = rows["offered"][at] | ~open_ | held
-            self._looks.hold(rows, at, view, places.boxes, gains.max(axis=0), whole & known)
-        if not offers:
-            return []
-        offered = _Offers(rows, at, places, wanted & whole, now, of_moment)
+        offered = Offers(rows, at, places, wanted & whole, now, of_moment)
         values = np.maximum(gains * self._worth.of(rows, at, *view.size), self._aim.least)
         prices = self._aim.prices(view.now_ns)
         self._learn(offered, values, view, prices)
@@ -293,7 +282,7 @@ class Policy:
         stands = rows["best_score"][at] >= self._report[rows["edge_label"][at]]
         return self._aim.wants(self._in_band(rows, at), np.where(stands, 1 - score, score))
 
-    def _learn(self, offers: _Offers, values: Floats, view: View, prices: Prices) -> None:
+    def _learn(self, offers: Offers, values: Floats, view: View, prices: Prices) -> None:
         """Lets the aim hear of each track once, when it may first be asked about."""
         rows, at = offers.rows, offers.at
         fresh = ((offers.now | offers.of_moment) & ~rows["offered"][at]).nonzero()[0]
@@ -306,7 +295,7 @@ class Policy:
         rows["offered"][at[fresh]] = True
 
     def _spend(
-        self, offers: _Offers, gains: Floats, values: Floats, view: View, prices: Prices
+        self, offers: Offers, gains: Floats, values: Floats, view: View, prices: Prices
     ) -> Iterator[Decision]:
         """Plans and pays: what the present frame shows, then what was held of an earlier one."""
         rows, at, riders = offers.rows, offers.at, offers.riders
@@ -346,7 +335,7 @@ class Policy:
         rows["bid"][at[refused]] = 0
         self._note(rows, at[refused], Suppression.PRICE)
 
-    def _fading(self, offers: _Offers, anchors: Positions, gains: Floats, view: View) -> Mask:
+    def _fading(self, offers: Offers, anchors: Positions, gains: Floats, view: View) -> Mask:
         """Which of the tracks that a crop is for (K,) are better asked about with what is held."""
         prefers, boxes = self._looks.prefers_held, offers.places.boxes
         return np.array(

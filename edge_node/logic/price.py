@@ -94,9 +94,8 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
     loss = high = max(low, 2 * float(weight.sum()) / burst)
     for _ in range(_STEPS_MAX):
         inverse = 1.0 / (excess + loss)
-        parts = both * inverse
-        depth = float(parts.sum())
-        step = (depth / burst - 1.0) * depth / float(parts @ inverse) if depth > 0.0 else 0.0
+        depth, slope = float(both @ inverse), float((both * inverse) @ inverse)
+        step = (depth / burst - 1.0) * depth / slope if slope > 0.0 else 0.0
         before, loss = loss, min(max(loss + step, low), high)
         if abs(loss - before) <= _CLOSE * loss:
             break
