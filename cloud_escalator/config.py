@@ -96,7 +96,8 @@ class LimitSettings(Settings):
     """Encoded bytes that may wait for the model; beyond it the device with the most of them has
     its least valuable request shed."""
     device_streams_max: int = Field(default=8, ge=1, le=10_000)
-    """Streams of one device open at once; a further one is ended."""
+    """Streams of one device open at once; a further one is ended. As many health watches of one
+    client."""
     device_requests_per_s: float = Field(default=100.0, gt=0.0, le=1e6)
     """Requests that one device may send per second in the long run; beyond it they are shed."""
     device_requests_burst: float = Field(default=200.0, ge=1.0, le=1e6)

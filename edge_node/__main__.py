@@ -154,14 +154,14 @@ def _inspect_egress(options: argparse.Namespace) -> int:
 def guess_source(text: str) -> dict[str, str]:
     """The kind of source that a quick start means: a device, a folder, an entry point, a file."""
     path = Path(text)
-    if text.startswith("/dev/"):
-        return {"kind": "v4l2", "uri": text}
     try:
-        is_folder, exists = path.is_dir(), path.exists()
+        is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
     except OSError:  # too long for a path, say
-        is_folder = exists = False
+        is_folder = is_file = exists = False
     if is_folder:
         return {"kind": "images", "uri": text}
+    if text.startswith("/dev/") and not is_file:  # files may lie in /dev/shm
+        return {"kind": "v4l2", "uri": text}
     if path.suffix or exists or "/" in text:
         return {"kind": "video", "uri": text}
     return {"kind": text, "uri": ""}

@@ -41,13 +41,14 @@ from edge_node.pipeline.spool_news import SpoolNews
 from edge_node.ports import AskingRules, FrameSource, UplinkFeed
 from foundation.certificates import CertificateFiles
 from foundation.clock import Clock, SystemClock
-from foundation.errors import HardcaseError
+from foundation.errors import ConfigError, HardcaseError
 from foundation.supervision import ThreadFailure, run_thread
 from foundation.telemetry import Readiness, TelemetryServer, register_process_metrics
 
 log = logging.getLogger(__name__)
 
 _SWITCH_INTERVAL_S = 0.0005
+_SOURCE_END_S = 3.0
 _FRAMES_DONE_S = 10.0
 
 
@@ -82,9 +83,9 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
         ready.set("bundle", True)
         log.info("bundle %s %s (%.12s)", info.name, info.version, model.bundle.digest)
         with ExitStack() as stack:
-            source = await asyncio.to_thread(
-                stack.enter_context, make_source(settings.source, clock)
-            )
+            _check_not_source(settings)
+            opening = make_source(settings.source, clock)
+            source = await asyncio.to_thread(stack.enter_context, opening)
             open_node = partial(NodeBudget, count=metrics.count_node_event)
             rules = stack.enter_context(open_rules(settings, model.bundle, model.limits, open_node))
             # Before the results, so that it outlives them: it notes what they have written.
@@ -117,6 +118,24 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
         log.info("frames: %s", ended or "none")
         if node.capture.failure is not None:
             raise HardcaseError(node.capture.failure.message, remedy=node.capture.failure.remedy)
+
+
+def _check_not_source(settings: EdgeSettings) -> None:
+    """Compares the file of the results, which is cut to whole lines and added to, with the source.
+
+    Raises:
+        ConfigError: They are one.
+    """
+    results, source = Path(settings.results.path), Path(settings.source.uri)
+    try:
+        is_source = results.is_file() and source.is_file() and results.samefile(source)
+    except OSError:  # neither exists then; whoever opens them says so
+        is_source = False
+    if is_source:
+        raise ConfigError(
+            f"Results would be written into {results}, which is the source",
+            remedy="Choose another results.path",
+        )
 
 
 def _open_spool(
@@ -224,7 +243,10 @@ class _Node:
         await asyncio.wait({capture, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         self.capture.stop()
-        await capture
+        ended, _ = await asyncio.wait({capture}, timeout=_SOURCE_END_S)
+        if not ended:
+            log.error("the source does not end: what it may still give is not waited for")
+            self._inbox.end_frames()
         await asyncio.to_thread(self._lane.frames_done.wait, _FRAMES_DONE_S)
         if self.escalations is not None and encoder is not None and uplink is not None:
             self._encoder.close()
@@ -233,6 +255,7 @@ class _Node:
             uplink.cancel()
         self._inbox.close()
         await lane
+        capture.cancel()  # where it has not ended, its thread is left behind
 
     def _abandon(self) -> None:
         """Ends the capture thread even where it waits for a lane that is gone."""

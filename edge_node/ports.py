@@ -247,6 +247,13 @@ class SpoolListener(Protocol):
         """The spool has let go of one: it has ended, and that is on disk."""
         ...
 
+    def note_lost(self, reason: str, ending: Ending) -> None:
+        """The file that held one was damaged: it has ended, unless it is in hand or ended before.
+
+        One in hand goes on, and is no longer kept.
+        """
+        ...
+
     def note_ended(self, escalation_ids: Sequence[str]) -> None:
         """What `end` told is on disk: these are not handed out again."""
         ...

@@ -44,7 +44,7 @@ class Cause(enum.StrEnum):
     UNDELIVERABLE = "undeliverable"
     """The stream broke each time that it was sent."""
     DAMAGED = "damaged"
-    """What the spool held of it is not what was written."""
+    """What the spool held of it is not what was written, or the file that held it was damaged."""
     EGRESS = "egress"
     """It may not leave the site."""
     PURGED = "purged"
@@ -57,7 +57,7 @@ class SpoolLoss(enum.StrEnum):
     BUSY = "busy"
     """The disk did not keep up with what was to be written."""
     DISK = "disk"
-    """The disk is full, read-only or failing."""
+    """The disk is full, read-only or failing, or the file was damaged."""
 
 
 class EgressRefusal(enum.StrEnum):

@@ -144,6 +144,7 @@ class Bundle:
             IntegrityError: its parts contradict each other, so that it could never be opened.
         """
         _check_names(path, self.info, self.calibration, self.thresholds)
+        self._check_policy(path)
         if os.path.lexists(path):
             raise ConfigError(f"{path} exists", remedy="Remove it or choose another path")
         members = self.members()
@@ -200,12 +201,15 @@ class Bundle:
         bundle = Bundle(BundleInfo(**info), members[_MODEL], calibration, thresholds, smoke, policy)
         # The digest is of the bytes that were read, which another writer may have laid out anew.
         bundle.__dict__["digest"] = hashlib.sha256(raw_manifest).hexdigest()
-        if policy is not None and policy.edge_scores != bundle.scores_digest:
+        bundle._check_policy(path)
+        return bundle
+
+    def _check_policy(self, path: Path) -> None:
+        if self.policy is not None and self.policy.edge_scores != self.scores_digest:
             raise IntegrityError(
                 f"{path}: {_POLICY} was fitted on the scores of another bundle",
                 remedy="Fit it for this one with `model-workshop fit-policy`",
             )
-        return bundle
 
 
 def _write_members(folder: Path, members: dict[str, bytes]) -> None:

@@ -1,9 +1,9 @@
 """The files by which a service proves who it is, read again when they change.
 
 Owns reading them, and the metrics about them. Invariants: what is in use always belongs together,
-certificate and key; a new set that cannot be read or does not belong together is counted and said,
-and the earlier one stays in use. Nothing that is logged or raised holds a key. Thread-safe: gRPC
-asks from threads of its own.
+certificate and key; a new set that cannot be read, does not belong together or is over already is
+counted and said, and the earlier one stays in use. Nothing that is logged or raised holds a key.
+Thread-safe: gRPC asks from threads of its own.
 """
 
 from __future__ import annotations
@@ -219,11 +219,24 @@ class CertificateFiles:
         )
         self._watch.changed()
         self._credentials = self._parse()
+        try:
+            self._check_own_end(self._credentials)
+        except ConfigError as error:
+            log.error("%s", error)
+        self._note_ends(self._credentials)
 
     @property
     def credentials(self) -> Credentials:
         """What is in use; `refresh` renews it."""
         return self._credentials
+
+    def check_authorities(self) -> None:
+        """Checks that somebody can be believed.
+
+        Raises:
+            ConfigError: every authority is over, so the other side is refused whoever it is.
+        """
+        self._check_authorities_end(self._credentials)
 
     def refresh(self) -> bool:
         """Reads the files if they have changed; returns whether there is something new to use."""
@@ -231,12 +244,16 @@ class CertificateFiles:
             try:
                 if not self._watch.changed():
                     return False
-                self._credentials = self._parse()
+                found = self._parse()
+                self._check_own_end(found)
+                self._check_authorities_end(found)
             except ConfigError as error:
                 self._metrics.reload_errors.inc()
                 log.error("changed certificates are not taken, the earlier ones stay: %s", error)
                 return False
-            log.info("certificates were read anew: %s", describe(self._credentials.chain[0]))
+            self._credentials = found
+            self._note_ends(found)
+            log.info("certificates were read anew: %s", describe(found.chain[0]))
             return True
 
     def _parse(self) -> Credentials:
@@ -246,17 +263,32 @@ class CertificateFiles:
         chain = _certificates(chain_pem, settings.certificate, "tls.certificate")
         _check_pair(chain[0], key_pem, settings)
         self._check_own(chain[0])
-        if chain[0].not_valid_after_utc < datetime.now(UTC):
-            log.error(
-                "the certificate in %s is no longer valid and will be refused: %s",
-                settings.certificate,
-                describe(chain[0]),
+        return Credentials(ca_pem, chain_pem, key_pem, authorities, chain)
+
+    def _check_own_end(self, found: Credentials) -> None:
+        own = found.chain[0]
+        if _end(own) < datetime.now(UTC):
+            raise ConfigError(
+                f"The certificate in {self._settings.certificate} (tls.certificate) is no longer "
+                f"valid and will be refused: {describe(own)}",
+                remedy="Have it issued anew, and check the clock of this machine",
             )
+
+    def _check_authorities_end(self, found: Credentials) -> None:
+        last = max(found.authorities, key=_end)
+        if _end(last) < datetime.now(UTC):
+            raise ConfigError(
+                f"No authority in {self._settings.ca} (tls.ca) is valid any longer, so everyone is "
+                f"refused; the last was {describe(last)}",
+                remedy="Give the authority's present certificate, and check the clock of this "
+                "machine",
+            )
+
+    def _note_ends(self, now: Credentials) -> None:
         # A chain is worth what the first of it that ends is worth. Authorities replace each other
         # side by side: an old one may end while the new one is there.
-        self._metrics.note_certificate("ca", max(authorities, key=_end))
-        self._metrics.note_certificate("certificate", min(chain, key=_end))
-        return Credentials(ca_pem, chain_pem, key_pem, authorities, chain)
+        self._metrics.note_certificate("ca", max(now.authorities, key=_end))
+        self._metrics.note_certificate("certificate", min(now.chain, key=_end))
 
     def _check_own(self, certificate: x509.Certificate) -> None:
         try:

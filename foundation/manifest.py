@@ -16,6 +16,10 @@ from foundation.frames import Detections, Scores
 from foundation.geometry import LetterboxSpec
 from foundation.settings import Settings
 
+SIDE_MAX_PX = 8192
+"""Of a model's input."""
+NAME_LENGTH_MAX = 64
+
 
 class InputContract(Settings):
     """What the graph takes. A pixel value v becomes (v * scale - mean) / std."""
@@ -24,8 +28,8 @@ class InputContract(Settings):
     dtype: Literal["uint8", "float32"]
     layout: Literal["NHWC", "NCHW"]
     color: Literal["BGR", "RGB"] = "BGR"
-    width: Annotated[int, pydantic.Field(gt=0, le=8192)]
-    height: Annotated[int, pydantic.Field(gt=0, le=8192)]
+    width: Annotated[int, pydantic.Field(gt=0, le=SIDE_MAX_PX)]
+    height: Annotated[int, pydantic.Field(gt=0, le=SIDE_MAX_PX)]
     dynamic_batch: bool = False
     """Whether one run may take several images."""
     scale: float = 1.0
@@ -58,7 +62,9 @@ class YoloxOutputs(Settings):
 
     family: Literal["yolox"] = "yolox"
     name: str
-    strides: tuple[int, ...] = (8, 16, 32)
+    strides: Annotated[
+        tuple[Annotated[int, pydantic.Field(gt=0)], ...], pydantic.Field(min_length=1)
+    ] = (8, 16, 32)
 
 
 class Yolov8Outputs(Settings):
@@ -154,7 +160,7 @@ class ModelCard(Settings):
 class BundleInfo(Settings):
     """The part of the manifest that its author writes."""
 
-    name: Annotated[str, pydantic.Field(min_length=1, max_length=64)]
+    name: Annotated[str, pydantic.Field(min_length=1, max_length=NAME_LENGTH_MAX)]
     version: Annotated[str, pydantic.Field(min_length=1, max_length=32)]
     license: str
     labels: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]

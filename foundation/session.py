@@ -212,7 +212,7 @@ class ModelSession:
         """Outputs by name of one run outside the frame lane; each run allocates them anew.
 
         Raises:
-            IntegrityError: the graph does not run on this input.
+            IntegrityError: the graph does not run on this input, or puts out what is no tensor.
         """
         try:
             found = self._session.run(None, {self.input.name: array})
@@ -221,7 +221,14 @@ class ModelSession:
                 f"The model does not run on input of shape {array.shape}: {error}",
                 remedy="Check the input contract in the bundle's manifest",
             ) from error
-        return {tensor.name: value for tensor, value in zip(self.outputs, found, strict=True)}
+        outputs = {tensor.name: value for tensor, value in zip(self.outputs, found, strict=True)}
+        for name, value in outputs.items():
+            if not isinstance(value, np.ndarray):
+                raise IntegrityError(
+                    f"The model puts out {name!r}, which is no tensor but a {type(value).__name__}",
+                    remedy="Export it with tensors as its outputs",
+                )
+        return outputs
 
     def bind(self, shape: tuple[int, ...]) -> BoundBuffers:
         """Allocates and binds the buffers for inputs of this shape, whose first axis is the batch.

@@ -24,6 +24,10 @@ def uncalibrated_thresholds(report: float, low: float, high: float) -> Threshold
     return Thresholds(default=ClassThresholds(report=report, escalate_low=low, escalate_high=high))
 
 
+MODERATE_THRESHOLDS = uncalibrated_thresholds(0.4, 0.1, 0.7)
+"""For raw scores of which nothing is known."""
+
+
 def assemble(
     info: BundleInfo,
     model: bytes,
@@ -45,12 +49,11 @@ def assemble(
         IntegrityError: the model does not load, or is not what `info` says.
         ConfigError: the model detects nothing in the smoke input.
     """
-    moderate = uncalibrated_thresholds(0.4, 0.1, 0.7)
     draft = Bundle(
         info,
         model,
         calibration or Calibration(),
-        thresholds or moderate,
+        thresholds or MODERATE_THRESHOLDS,
         Smoke(smoke_pixels, Detections.empty()),
     )
     found = Detector.open(draft).detect(smoke_pixels)

@@ -7,7 +7,6 @@ that nobody can trust.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ _FIELDS: dict[str, dict[str, type]] = {
     "annotations": {"image_id": int, "category_id": int, "bbox": list},
 }
 """What is read from each kind of entry."""
+_COORDINATE_MAX = 1e6
+"""No picture is that wide; beyond it sums and areas cease to be numbers."""
 _KINDS = {int: "a whole number", str: "text", list: "a list"}
 
 
@@ -53,6 +54,9 @@ def read_document(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path} lists no {key}", remedy=LAYOUT)
         for field in ("id", name):
             _check_unique([entry[field] for entry in document[key]], f"{path}: two {key}", field)
+    # Of two spellings of one path neither stands twice.
+    files = [str(Path(image["file_name"])) for image in document["images"]]
+    _check_unique(files, f"{path}: two images", "file_name")
     return document
 
 
@@ -104,8 +108,9 @@ def check_annotation(
             f"{name} has the unknown category {annotation['category_id']}",
             remedy="List the category, or remove the annotation",
         )
+    _check_extras(annotation, name)
     box = annotation["bbox"]
-    numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in box)
+    numbers = all(isinstance(v, int | float) and abs(v) <= _COORDINATE_MAX for v in box)
     if len(box) != 4 or not numbers or min(box[2:]) <= 0:
         raise ConfigError(
             f"{name} has the box {box}", remedy="A box is [x, y, width, height] with positive sides"
@@ -117,3 +122,19 @@ def check_annotation(
             f"{image['width']}x{image['height']}",
             remedy="Remove the annotation, or correct it",
         )
+
+
+def _check_extras(annotation: dict[str, Any], name: str) -> None:
+    """What need not be there, and must not be misread where it is: "0" is not false."""
+    crowd = annotation.get("iscrowd", 0)
+    if not isinstance(crowd, int) or crowd not in {0, 1}:
+        raise ConfigError(
+            f"{name} has iscrowd {crowd!r}", remedy="Write 0 or 1, or leave the field out"
+        )
+    for field in ("area", "size_px"):
+        value = annotation.get(field, 0)
+        if not isinstance(value, int | float) or not 0 <= value <= _COORDINATE_MAX**2:
+            raise ConfigError(
+                f"{name} has the {field} {value!r}",
+                remedy="Write a number of 0 or more, or leave the field out",
+            )

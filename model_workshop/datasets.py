@@ -9,7 +9,7 @@ a digest over the bytes of its annotations and images, which `sha256sum` compute
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,20 +157,25 @@ def split_digest(split: Split) -> str:
     return content_digest(paths, split.directory)
 
 
-def check_disjoint(*splits: Split) -> None:
+def check_disjoint(*splits: Split, images: Sequence[Path] = ()) -> None:
     """Compares the images of splits by their bytes, whatever their names.
+
+    Args:
+        splits: none of which may share images with another.
+        images: files that may be in none of them either.
 
     Raises:
         ConfigError: two splits share images, so that what is fitted on one is not judged by the
             other.
     """
-    owners: dict[str, tuple[Split, Path]] = {}
+    owners: dict[str, tuple[int, Path]] = {}
     shared = []
-    for split in splits:
-        for picture in split.pictures:
-            owner, path = owners.setdefault(_file_digest(picture.path), (split, picture.path))
-            if owner is not split:
-                shared.append(f"{path} and {picture.path}")
+    groups = [images, *([picture.path for picture in split.pictures] for split in splits)]
+    for number, group in enumerate(groups):
+        for path in group:
+            owner, first = owners.setdefault(_file_digest(path), (number, path))
+            if owner != number:
+                shared.append(f"{first} and {path}")
     if shared:
         raise ConfigError(
             f"Splits share images ({len(shared)}): {'; '.join(shared[:_NAMED_MAX])}"
@@ -179,24 +184,46 @@ def check_disjoint(*splits: Split) -> None:
         )
 
 
-def check_unseen(info: BundleInfo, split: Split) -> None:
-    """Compares a split with those that a bundle's model card says it was trained on.
+def check_unseen(info: BundleInfo, split: Split, *, to_judge: bool = False) -> None:
+    """Compares a split with those that a bundle's model card says it was made from.
 
-    They are named `train`, and `train-2` and so on where there are several. Of a split that was
-    thinned by `images_max` the whole is compared.
+    Of a split that was thinned by `images_max` the whole is compared.
+
+    Args:
+        info: of the bundle.
+        split: what it is to run on.
+        to_judge: whether it is judged there, so that its scores must not come from there either.
 
     Raises:
         ConfigError: it is one of them, so that its figures there would flatter the model.
     """
-    digests = info.model_card.dataset_digests
-    trained_on = {digests[part] for part in digests if part.partition("-")[0] == "train"}
+    if not info.model_card.dataset_digests:
+        return
     # Read anew: a few images of a split are no other split.
-    if trained_on and (digest := split_digest(read_split(split.directory))) in trained_on:
+    digest = split_digest(read_split(split.directory))
+    made_from = parts_from(info, digest)
+    if "train" in made_from:
         raise ConfigError(
             f"{info.name} was trained on {split.directory} (digest {digest[:12]}), where it is "
             "better than anywhere else",
             remedy="Give a held-out split",
         )
+    if to_judge and "scores" in made_from:
+        raise ConfigError(
+            f"{info.name} has its calibration and thresholds from {split.directory} (digest "
+            f"{digest[:12]}), where they fit better than anywhere else",
+            remedy="Give a held-out split",
+        )
+
+
+def parts_from(info: BundleInfo, digest: str) -> tuple[str, ...]:
+    """What of a bundle was made from a split, by its model card: `train`, `scores`, or nothing.
+
+    Splits that it was trained on are named `train`, and `train-2` and so on if there are several.
+    """
+    digests = info.model_card.dataset_digests
+    parts = {name.partition("-")[0] for name, known in digests.items() if known == digest}
+    return tuple(part for part in ("train", "scores") if part in parts)
 
 
 def _file_digest(path: Path) -> str:
@@ -219,7 +246,7 @@ def _picture(
             "within the split",
             remedy=LAYOUT,
         )
-    if not path.is_file():
+    if not _is_file(path):
         raise ConfigError(
             f"{path} does not exist, but {directory / 'instances.json'} lists it",
             remedy="Restore the image, or remove its entry",
@@ -229,3 +256,10 @@ def _picture(
     limits: npt.NDArray[np.float32] = np.array([width, height, width, height], np.float32)
     class_ids = np.array([class_id for _, class_id in found], np.int32)
     return Picture(image["id"], path, width, height, np.clip(xyxy, 0, limits), class_ids)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False

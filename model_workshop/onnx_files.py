@@ -42,7 +42,7 @@ def load(path: Path) -> onnx.ModelProto:
     _load_external_data(model, path)
     try:
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise IntegrityError(
             f"{path} is not a valid ONNX model: {first_line}", remedy=remedy

@@ -31,6 +31,19 @@ def check_output(path: Path) -> None:
         ) from error
 
 
+def check_apart(*paths: Path | None) -> None:
+    """Checks that files which one command writes are not one and the same.
+
+    Raises:
+        ConfigError: two are, and the last one written would be all that is left.
+    """
+    given = [path for path in paths if path is not None]
+    if len({path.resolve() for path in given}) < len(given):
+        raise ConfigError(
+            f"{given[0]} is given for two files", remedy="Give each file a path of its own"
+        )
+
+
 def _nearest_folder(path: Path) -> Path:
     """The folder that `path` lies in, or the first one above that exists."""
     for folder in path.absolute().parents:

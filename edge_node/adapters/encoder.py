@@ -1,7 +1,8 @@
 """Compresses crops in a thread of its own, between the frame lane and the event loop.
 
 The hand-off is bounded: a candidate that does not fit is ended as evicted by the caller. Each crop
-is compressed at the level that the policy chose for it.
+is compressed at the level that the policy chose for it, shrunk further where its format cannot hold
+it.
 """
 
 from __future__ import annotations
@@ -9,15 +10,26 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from prometheus_client import Histogram
 
 from edge_node.values import Candidate
 from foundation.clock import Clock, elapsed_s
-from foundation.escalations import Escalation
-from foundation.levels import encode_at
+from foundation.escalations import Encoding, Escalation
+from foundation.levels import Level, encode_at
 
 Deliver = Callable[[Candidate, Escalation], None]
+_SIDES_MAX_PX = {Encoding.WEBP: 16_383, Encoding.JPEG: 65_500, Encoding.AVIF: 32_768}
+"""Longest side that a format has; a crop of a line-scan camera may have a longer one."""
+
+
+def fitted(level: Level, width: int, height: int) -> Level:
+    """The level for a crop of this size, shrunk further where its format has no side so long."""
+    longer, most = max(level.shrunk_size(width, height)), _SIDES_MAX_PX.get(level.encoding)
+    if most is None or longer <= most:
+        return level
+    return replace(level, scale=most / max(width, height))
 
 
 class CropEncoder:
@@ -67,6 +79,7 @@ class CropEncoder:
 
     def _encode(self, candidate: Candidate) -> Escalation:
         question = candidate.question
+        height, width = candidate.pixels.shape[:2]
         return Escalation(
             id=question.id,
             site=self._site,
@@ -79,7 +92,7 @@ class CropEncoder:
             frame_height=question.frame_height,
             region=question.region,
             encoding=candidate.level.encoding,
-            image=encode_at(candidate.pixels, candidate.level),
+            image=encode_at(candidate.pixels, fitted(candidate.level, width, height)),
             proposals=candidate.proposals,
             edge_bundle_digest=self._bundle_digest,
             reason=question.reason,

@@ -92,7 +92,12 @@ def open_certificates(
                 remedy="Give the certificate of this node, or correct `site` and `camera`",
             )
 
-    return CertificateFiles(settings.escalator.tls, metrics, check)
+    files = CertificateFiles(settings.escalator.tls, metrics, check)
+    try:
+        files.check_authorities()
+    except ConfigError as error:  # frames need no escalator, and the file may be replaced
+        log.error("%s", error)
+    return files
 
 
 class GrpcUplink:

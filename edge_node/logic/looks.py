@@ -1,7 +1,8 @@
 """Which tracks the policy looks at closely, and the best moments that it holds of them.
 
 To look at a track costs time, so each time two have their turn: the one about which an answer
-gains most, and of the others each in its turn. Single-threaded; marks `held_merit`.
+gains most, and of the others each in its turn, those of which nothing is held yet twice as often
+at least. Single-threaded; marks `held_merit`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import math
 
 import numpy as np
 
-from edge_node.logic.due import cut_by_frame
+from edge_node.logic.due import Whereabouts, cut_by_frame
 from edge_node.logic.egress import HIDDEN_SHARE
 from edge_node.logic.moments import BETTER, Moments, moment_of, sharpness_of
 from edge_node.logic.plan import Planner
-from edge_node.logic.rows import Floats, Positions, Rows, labels_of
+from edge_node.logic.rows import FORESEEN_DRAWN, Floats, Mask, Positions, Rows, labels_of
 from edge_node.logic.view import View
 from foundation.frames import Boxes, Scores
 from foundation.gains import GainModel
@@ -22,6 +23,10 @@ from foundation.geometry import box_areas
 
 _STALE = 0.7
 """A track whose present moment is worse than this share of its best is asked about with that."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
+"""Multiples of it fall evenly between whole numbers, in steps of any size."""
+_GAIN_MIN = np.float32(1e-6)
+"""What counts as the gain about a track that the audit draws, where less is expected."""
 
 
 class Looks:
@@ -49,32 +54,40 @@ class Looks:
             scores: Of all tracks.
         """
         at = at[rows["coasted"][at] == 0]
-        if self.moments.full:
-            known = rows["held_merit"][at] > 0
-            self.moments.refused += len(at) - int(np.count_nonzero(known))
-            at = at[known]
         if at.size == 0:
             return
         boxes = rows["seen_box"][at]
         gains = np.maximum.reduce(self._model.gains_of(scores[at], np.sqrt(box_areas(boxes))))
-        chosen = self._in_turn(gains)
-        boxes = boxes[chosen]
+        # An audit asks about what it draws, whatever is expected of the answer.
+        drawn = rows["foreseen"][at] == FORESEEN_DRAWN
+        gains[drawn] = np.maximum(gains[drawn], _GAIN_MIN)
         hidden = view.redaction.hidden_shares(boxes) > HIDDEN_SHARE
-        fit = ~(cut_by_frame(boxes, view.size) | hidden)
-        for box, position, gain, is_fit in zip(
-            boxes, at[chosen].tolist(), gains[chosen].tolist(), fit.tolist(), strict=True
-        ):
-            if is_fit and gain > 0:
-                self._hold_better(rows, position, view, box, gain)
+        fit = (gains > 0) > (cut_by_frame(boxes, view.size) | hidden)
+        if self.moments.full:
+            known = rows["held_merit"][at] > 0
+            self.moments.refused += int(np.count_nonzero(fit > known))
+            fit &= known
+        at, boxes, gains = at[fit], boxes[fit], gains[fit]
+        if at.size == 0:
+            return
+        for number in self._in_turn(gains, rows["held_merit"][at] > 0):
+            self._hold_better(rows, int(at[number]), view, boxes[number], float(gains[number]))
 
-    def _in_turn(self, gains: Floats) -> list[int]:
-        """The one that gains most, and of the others the one whose turn it is."""
+    def _in_turn(self, gains: Floats, held: Mask) -> list[int]:
+        """The one that gains most, and of the others the one whose turn it is.
+
+        Every second turn is for those of which nothing is held, which may be gone soon.
+        """
         best = int(gains.argmax())
         if len(gains) == 1:
             return [best]
         self._turn += 1
-        other = self._turn % (len(gains) - 1)
-        return [best, other + (other >= best)]
+        others = np.arange(len(gains)) != best
+        if self._turn % 2 and (others > held).any():
+            others &= ~held
+        turn = others.nonzero()[0]
+        # However many there are each time, all come equally often.
+        return [best, int(turn[int(self._turn * _GOLDEN % 1.0 * turn.size)])]
 
     def _hold_better(self, rows: Rows, position: int, view: View, box: Boxes, gain: float) -> None:
         merit = _merit(view, box, gain)
@@ -86,9 +99,25 @@ class Looks:
         if self.moments.hold(moment):
             rows["held_merit"][position] = merit
 
+    def boxes_to_send(self, rows: Rows, at: Positions, places: Whereabouts) -> Boxes:
+        """The box (N, 4) of each track that a crop would be cut around: as seen, or as held.
+
+        Args:
+            rows: The track table.
+            at: Positions (N,) in it.
+            places: Where they are; what is not seen whole is asked about with what was held.
+        """
+        boxes = places.boxes.copy()
+        of_moment = places.cut & (rows["held_merit"][at] > 0)
+        for number in of_moment.nonzero()[0].tolist():
+            moment = self.moments.of(int(rows["track_id"][at[number]]))
+            if moment is not None:
+                boxes[number] = moment.box
+        return boxes
+
     def prefers_held(self, rows: Rows, position: int, view: View, box: Boxes, gain: float) -> bool:
-        """Whether a track that is in view was seen much better before."""
-        held = float(rows["held_merit"][position])
+        """Whether a track that is in view was seen much better before, and a crop of it has use."""
+        held = float(rows["held_merit"][position]) if self._model.crop_share > 0 else 0.0
         return held > 0 and _merit(view, box, gain) < _STALE * held
 
     def forget_unhidden(self, rows: Rows, at: Positions) -> None:

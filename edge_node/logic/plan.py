@@ -145,14 +145,23 @@ class Planner:
     ) -> tuple[Floats, Floats, Floats]:
         """What asking about each proposal by itself would gain and cost at its best level.
 
+        Where crops are never worth it, an equal share of a whole frame about all of them.
+
         Returns:
             Value, bytes and seconds of encoding, each (N,).
         """
+        count = len(boxes)
+        if self._model.crop_share == 0:
+            values, pixels = self._together(gains), frame_size[0] * frame_size[1]
+            size, seconds, net = self._net(values, pixels, 1.0, 0, prices)
+            best = net.argmax(axis=0)
+            share = np.full(count, 1 / max(count, 1), np.float32)
+            return values[best, 0] * share, size[best, 0] * share, seconds[best, 0] * share
         regions = self._regions(boxes, frame_size)
-        pixels = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
+        each = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
         values = self._model.crop_share * gains
-        size, seconds, net = self._net(values, pixels, 1.0, 1, prices)
-        at = (net.argmax(axis=0), np.arange(len(boxes)))
+        size, seconds, net = self._net(values, each, 1.0, 1, prices)
+        at = (net.argmax(axis=0), np.arange(count))
         return values[at], size[at], seconds[at]
 
     def bids(self, boxes: Boxes, gains: Floats, frame_size: tuple[int, int]) -> Floats:
@@ -165,22 +174,25 @@ class Planner:
         """
         # What a crop may share with others is left aside, as in `plan`.
         bids = np.float32(self._model.crop_share) * gains / self._pixel_bytes(boxes, frame_size)
+        if self._model.crop_share == 0:
+            whole = np.array([[0, 0, *frame_size]], np.float32)
+            bids[:] = self._together(gains) / self._pixel_bytes(whole, frame_size)
         if self._unusable is not None:
             bids[self._unusable] = 0
         best: Floats = np.maximum.reduce(bids)
         return best
 
-    def choose(self, region: Region, gains: Floats, prices: Prices, texture: float) -> Ask:
+    def choose(self, region: Region, values: Floats, prices: Prices, texture: float) -> Ask:
         """One crop that is cut already, at its best level; its net value may be negative.
 
         Args:
             region: what it covers.
-            gains: (L,) expected gain of the answer at each level.
+            values: (L,) expected gain of the answer to it at each level.
             prices: what is given up.
             texture: of its pixels.
         """
         pixels = region.width * region.height
-        values = self._model.crop_share * gains[:, None]
+        values = values[:, None]
         size, seconds, net = self._net(values, pixels, texture, 1, prices)
         level = int(net[:, 0].argmax())
         return Ask(
@@ -215,11 +227,16 @@ class Planner:
         order = paying[(-best[paying]).argsort(kind="stable")][: self._crop.per_frame_max]
         return self._regions(boxes[at[order]], frame_size)
 
+    def _together(self, gains: Floats) -> Floats:
+        """At most what one frame about all proposals gains (L, 1), given each one's gain (L, N)."""
+        return self._model.frame_gain(np.maximum(gains, 0).sum(axis=1, keepdims=True))
+
     def _pixel_bytes(self, boxes: Boxes, frame_size: tuple[int, int]) -> Floats:
         """Bytes (L, N) of the pixels of a crop around each box, whose sides are enough for that."""
         width, height = frame_size
         side = self._sides(boxes)
-        each: Floats = self._bytes_per_px * (np.minimum(side, width) * np.minimum(side, height))
+        pixels = np.minimum(side, width) * np.minimum(side, height)
+        each: Floats = self._bytes_per_px * self._size_ratio[:, None] * pixels
         return each
 
     def _sides(self, boxes: AnyFloats) -> AnyFloats:

@@ -188,14 +188,18 @@ class Policy:
             return refused
         those = at[once]
         if bids:
-            boxes = rows["box"][those]
-            gains = self._model.gains_of(scores[those], np.sqrt(box_areas(boxes)))
-            values = np.maximum(gains * self._worth.of(rows, those, *view.size), self._aim.least)
-            rows["bid"][those] = self.planner.bids(boxes, values, view.size)
+            rows["bid"][those] = self._bids(rows, those, view, scores)
         # Where one may pay, all are offered: they may share its crop.
         if rows["bid"][those].max() > self._aim.prices(view.now_ns).per_byte:
             refused[once] = False
         return refused
+
+    def _bids(self, rows: Rows, at: Positions, view: View, scores: Scores) -> Floats:
+        """The price of a byte below which each of the tracks (N,) may be worth asking about."""
+        places = whereabouts(rows, at, self._settings.leaving_frames, view.size)
+        gains = self._model.gains_of(scores[at], np.sqrt(box_areas(places.boxes)))
+        values = np.maximum(gains * self._worth.of(rows, at, *view.size), self._aim.least)
+        return self.planner.bids(self._looks.boxes_to_send(rows, at, places), values, view.size)
 
     def _offer(
         self,
@@ -257,8 +261,10 @@ class Policy:
             by_lot: It was drawn: paid whatever the price, and seen as well as can be.
         """
         prices = FREE if by_lot else self._aim.prices(view.now_ns)
-        gains = np.float32(value) * self._model.retention
-        ask = self.planner.choose(region, gains, prices, view.texture(region))
+        whole = (region.width, region.height) == view.size
+        share = 1.0 if by_lot or whole else self._model.crop_share
+        values = np.float32(share * value) * self._model.retention
+        ask = self.planner.choose(region, values, prices, view.texture(region))
         worth = OUTBIDS if by_lot else ask.value
         answer = self._aim.reserve(worth, ask.size_bytes, ask.encode_s, view.now_ns)
         return answer if isinstance(answer, Suppression) else (ask, answer)
@@ -326,7 +332,8 @@ class Policy:
             if moment is None:
                 continue
             texture = texture_of(moment.pixels)
-            ask = self.planner.choose(moment.region, values[:, position], prices, texture)
+            of_crop = np.float32(self._model.crop_share) * values[:, position]
+            ask = self.planner.choose(moment.region, of_crop, prices, texture)
             alone = at[position : position + 1]
             refused[position] = False
             gain = float(gains[ask.level, position])
@@ -362,7 +369,9 @@ class Policy:
         members, anchors = tracks
         answer = self._aim.reserve(ask.value, ask.size_bytes, ask.encode_s, view.now_ns)
         if isinstance(answer, Suppression):
-            rows["bid"][anchors] = 0
+            # A lock is free again with the next frame; prices and buckets move more slowly.
+            contended = answer is Suppression.BUDGET_CONTENDED
+            rows["bid"][anchors] = np.inf if contended else 0
             self._note(rows, anchors, answer)
             return
         if rows["answered"][members[0]]:

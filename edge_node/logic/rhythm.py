@@ -1,7 +1,8 @@
 """When the frame lane does what it need not do with every frame.
 
-Each chore is due once a tenth of a second. Where frames come more often than that, no two chores
-fall into one frame, so that no frame pays for all of them; where they come more seldom, none waits.
+Each chore is due once a tenth of a second. Where frames come more often than that, chores come to
+fall into different frames, so that no frame pays for all of them; with frames two tenths apart or
+more, none waits.
 """
 
 from __future__ import annotations

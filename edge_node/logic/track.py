@@ -56,7 +56,7 @@ class Tracker:
         self._scene = np.zeros(2, np.float32)
         self._rigid = False
         self._looks_since_scene = 0
-        self._has_looked = False
+        self._looked = BEFORE_FIRST
 
     def advance(self, sequence: int) -> None:
         """Carries every track to the frame with this sequence number by its own velocity."""
@@ -78,7 +78,7 @@ class Tracker:
 
     def observe(self, detections: Detections) -> None:
         """Joins the detections of the present frame, with calibrated scores, to the tracks."""
-        self._has_looked = True
+        self._looked = self._sequence
         self.rows["missed"] += 1
         floor = self._keep[detections.class_ids]
         kept = (detections.scores >= floor).nonzero()[0]
@@ -140,8 +140,7 @@ class Tracker:
 
     def end_all(self) -> Rows:
         """Ends every track (the stream ends, or its frames change size)."""
-        self._sequence = BEFORE_FIRST
-        self._has_looked = False
+        self._sequence = self._looked = BEFORE_FIRST
         self._forget_scene()
         return self._remove(np.ones(len(self.rows), np.bool_))
 
@@ -176,9 +175,16 @@ class Tracker:
         return self._sequence
 
     @property
-    def has_looked(self) -> bool:
-        """Whether detections are known of any frame since the tracks began, or had to end."""
-        return self._has_looked
+    def knows_scene(self) -> bool:
+        """Whether something can be said about the present frame, if only that it is empty.
+
+        Detections are known of a frame not long ago, by what a track needs to be given up, or there
+        are tracks of before that are carried on.
+        """
+        if self._looked == BEFORE_FIRST:
+            return False
+        lately = self._sequence - self._looked <= self._settings.max_missed_frames
+        return lately or bool(self.rows["confirmed"].any())
 
     @property
     def scene_velocity(self) -> Floats:

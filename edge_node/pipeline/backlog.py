@@ -84,6 +84,11 @@ class Backlog:
         if not backlog:
             self.pause(_POLL_S)
 
+    def drop(self, escalation_id: str) -> None:
+        """One that was handed out will not be sent."""
+        ready = [kept for kept in self._ready if kept.escalation.id != escalation_id]
+        self._ready = deque(ready)
+
     def pause(self, pause_s: float) -> None:
         """Sends nothing of the backlog for so long."""
         until_ns = after_s(self._clock.now_ns(), pause_s)

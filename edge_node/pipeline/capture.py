@@ -18,12 +18,14 @@ from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.inbox import Arrival, LaneInbox
 from edge_node.ports import FrameSource, ResultSink
 from edge_node.values import FrameOutcome
-from foundation.clock import Clock
+from foundation.clock import Clock, elapsed_s
 from foundation.errors import HardcaseError, IntegrityError, TransientError
 
 log = logging.getLogger(__name__)
 
 _NOTHING = Reporting(np.zeros(0, np.float32))
+_AHEAD_S_MAX = 0.001
+"""By how much a wait for an instant may end before it."""
 
 
 class Capture:
@@ -47,6 +49,7 @@ class Capture:
         self._metrics = metrics
         self._clock = clock
         self._stop = threading.Event()
+        self._told_ahead = False
         self.failure: HardcaseError | None = None
 
     def stop(self) -> None:
@@ -74,7 +77,7 @@ class Capture:
                     return
                 arrival = Arrival(
                     sequence,
-                    capture.captured_at_ns,
+                    self._instant_of(capture.captured_at_ns),
                     capture.pixels,
                     on_demand=not self._source.live,
                 )
@@ -89,6 +92,19 @@ class Capture:
             displaced = hand(arrival)
             if displaced is not None:
                 self._give_up(displaced)
+
+    def _instant_of(self, captured_at_ns: int) -> int:
+        """When a picture was captured; not after now, which would hide how late its result is."""
+        now_ns = self._clock.now_ns()
+        ahead_s = elapsed_s(now_ns, captured_at_ns)
+        if ahead_s > _AHEAD_S_MAX and not self._told_ahead:
+            self._told_ahead = True
+            log.warning(
+                "%s says that a picture was captured %.3f s after now: it counts as captured now",
+                self._source.name,
+                ahead_s,
+            )
+        return min(captured_at_ns, now_ns)
 
     def _give_up(self, arrival: Arrival) -> None:
         outcome = FrameOutcome.DROPPED if arrival.pixels is not None else FrameOutcome.FAILED

@@ -1,17 +1,21 @@
 """How escalations end: counted once, posted to the frame lane, and noted in the spool.
 
-Any thread may end one that is in nobody else's hands.
+Any thread may end one that is in nobody else's hands. What comes about one that was given up is
+heard on the event loop only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from edge_node.logic.fate import Fate
 from edge_node.metrics import EdgeMetrics
 from edge_node.ports import Spool
-from edge_node.values import Cause, Ending, EscalationOutcome, Kept, News
+from edge_node.values import Cause, Ending, EscalationOutcome, IgnoredVerdict, Kept, News
 from foundation.clock import Clock
-from foundation.escalations import Verdict
+from foundation.escalations import Answer, Verdict
+
+_UNEXPECTED_MAX = 256
 
 
 class Endings:
@@ -27,6 +31,7 @@ class Endings:
     ) -> None:
         self.run_id = "" if spool is None else spool.run_id
         self.unnoted: set[str] = set()
+        self._unexpected: dict[str, Verdict] = {}
         self._spool = spool
         self._post = post
         self._metrics = metrics
@@ -68,3 +73,22 @@ class Endings:
         """What an ending says is on disk, so the spool may note that it has ended."""
         if self._spool is not None:
             self._spool.end(ending)
+
+    def receive_unexpected(self, verdict: Verdict) -> None:
+        """An answer about one that was given up: the spool may still have it, and is asked."""
+        id_, spool = verdict.escalation_id, self._spool
+        useful = isinstance(verdict.outcome, Answer) and id_ not in self.unnoted
+        if spool is not None and useful and len(self._unexpected) < _UNEXPECTED_MAX:
+            self._unexpected[id_] = verdict
+            spool.claim(id_)
+            return
+        self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
+
+    def finish_claimed(self, escalation_id: str, kept: Kept | None) -> None:
+        """What the spool had of it; nothing: it has ended, and the answer is ignored."""
+        verdict = self._unexpected.pop(escalation_id, None)
+        if kept is None or verdict is None or escalation_id in self.unnoted:
+            self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
+            return
+        reason = kept.escalation.reason
+        self.finish(reason, escalation_id, *Fate.ANSWERED.ending, verdict, kept)

@@ -33,13 +33,13 @@ from edge_node.values import (
     Encoded,
     Ending,
     EscalationOutcome,
-    IgnoredVerdict,
     Kept,
     News,
     Repeated,
+    SpoolLoss,
 )
 from foundation.clock import Clock, after_s, elapsed_s
-from foundation.escalations import Answer, Capabilities, Escalation, Rejection, Shed, Verdict
+from foundation.escalations import Capabilities, Escalation, Rejection, Shed, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,6 @@ _BACKLOG_EXPIRY_S = 30.0
 _PAUSE_S = 1.0
 """Before more of the backlog is sent to an escalator that had no time for one."""
 _ATTEMPTS_MAX = 20
-_UNEXPECTED_MAX = 256
 _KEEP_S = 2.0
 
 
@@ -90,7 +89,6 @@ class EscalationLane:
         self._endings = Endings(spool, post, metrics, clock)
         self._hand = InHand(FreshEscalations(settings.spool), metrics, clock)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._unexpected: dict[str, Verdict] = {}
         self._connected = False
 
     # --- frame lane's thread ---
@@ -178,7 +176,7 @@ class EscalationLane:
         id_, outcome = verdict.escalation_id, verdict.outcome
         entry = self._hand.get(id_)
         if entry is None:
-            self._receive_unexpected(verdict)
+            self._endings.receive_unexpected(verdict)
             return
         fate = fate_of(outcome)
         if isinstance(outcome, Rejection):
@@ -223,6 +221,8 @@ class EscalationLane:
             self._hand.land(entry)
             if entry.kept is None:
                 self._send_again(escalation_id, entry)
+            elif entry.keeping is Keeping.NO:
+                self._give_up(escalation_id, EscalationOutcome.EXPIRED)
             elif attempted and entry.kept.attempts + 1 >= _ATTEMPTS_MAX:
                 self._end(escalation_id, EscalationOutcome.FAILED, Cause.UNDELIVERABLE)
             else:
@@ -286,6 +286,8 @@ class EscalationLane:
             self._hand.land(entry)
             self._hand.fresh.discard(escalation_id)
             self._hand.note_change()
+        elif entry.kept is not None:  # its file was damaged since it was handed out
+            self._end(escalation_id, EscalationOutcome.FAILED, Cause.DAMAGED)
         else:
             cause = Cause.SPOOL_FULL if outcome is EscalationOutcome.EVICTED else Cause.NONE
             self._end(escalation_id, outcome, cause)
@@ -344,30 +346,27 @@ class EscalationLane:
         """The spool knows of these too, so it hands them out no more."""
         self._endings.unnoted.difference_update(escalation_ids)
 
-    def _receive_unexpected(self, verdict: Verdict) -> None:
-        """An answer about one that was given up: the spool may still have it."""
-        id_, spool = verdict.escalation_id, self._spool
-        useful = isinstance(verdict.outcome, Answer) and id_ not in self._endings.unnoted
-        if spool is not None and useful and len(self._unexpected) < _UNEXPECTED_MAX:
-            self._unexpected[id_] = verdict
-            spool.claim(id_)
-            return
-        self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
-
     def hear_claimed(self, escalation_id: str, kept: Kept | None) -> None:
         """Whether the spool has what an unexpected verdict is about."""
-        verdict = self._unexpected.pop(escalation_id, None)
-        if kept is None or verdict is None or escalation_id in self._endings.unnoted:
-            self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
-            return
-        self._close(escalation_id)
-        reason = kept.escalation.reason
-        self._endings.finish(reason, escalation_id, *Fate.ANSWERED.ending, verdict, kept)
+        self._endings.finish_claimed(escalation_id, kept)
 
     def hear_gone(self, reason: str, ending: Ending) -> None:
         """The spool has let go of one."""
         self._close(ending.escalation_id)
         self._endings.publish(reason, ending)
+
+    def hear_lost(self, reason: str, ending: Ending) -> None:
+        """The spool's file was damaged: what waited there has ended, what is in hand goes on."""
+        escalation_id = ending.escalation_id
+        entry = self._hand.get(escalation_id)
+        if entry is None and escalation_id not in self._endings.unnoted:
+            if self._backlog is not None:
+                self._backlog.drop(escalation_id)
+            self._endings.publish(reason, ending)
+        elif entry is not None and entry.keeping is Keeping.YES:
+            entry.keeping = Keeping.NO
+            if entry.kept is None:
+                self._metrics.storage.losses[SpoolLoss.DISK].inc()
 
     # --- endings ---
 

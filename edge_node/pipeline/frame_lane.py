@@ -94,6 +94,7 @@ class FrameLane:
         self.frames_done = threading.Event()
         self._frame_size = (0, 0)
         self._refused_starts = 0
+        self._failed_before = False
         self._foreign_models: set[str] = set()
 
     def seed_cost(self, cost_s: float) -> None:
@@ -178,8 +179,11 @@ class FrameLane:
         try:
             detections = self._model.detect(pixels)
         except RejectedError as error:
-            log.warning("frame %d: %s", arrival.sequence, error)
+            if not self._failed_before:  # a broken model would fill the log
+                log.warning("the model fails on frame %d: %s", arrival.sequence, error)
+            self._failed_before = True
             return False
+        self._failed_before = False
         found_ns = self._clock.now_ns()
         self._seen = detections
         self._tracker.observe(detections)
@@ -221,8 +225,8 @@ class FrameLane:
                 outcome=outcome,
                 frame_width=width,
                 frame_height=height,
-                # Until the model has looked at a frame it is not known to be empty either.
-                rows=rows[rows["confirmed"]] if self._tracker.has_looked else None,
+                # Where the model has not looked for long it is not known to be empty either.
+                rows=rows[rows["confirmed"]] if self._tracker.knows_scene else None,
                 labels=self._reconciler.labels,
                 reporting=self._reporting,
             )

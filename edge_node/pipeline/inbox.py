@@ -3,8 +3,9 @@
 Three threads meet here: the capture thread brings frames, encoder and event loop bring news, the
 frame lane takes. One condition, so that news is applied at once even between frames.
 
-Capacities: one frame (newest wins, or the capture thread waits); news is bounded by its makers,
-since every outstanding escalation brings at most two and only the taker makes escalations.
+Capacities: one frame (newest wins, but a lost picture displaces none; or the capture thread waits);
+news is bounded by its makers, since every outstanding escalation brings at most two and only the
+taker makes escalations.
 """
 
 from __future__ import annotations
@@ -65,8 +66,16 @@ class LaneInbox:
         self._closed = False
 
     def offer(self, arrival: Arrival) -> Arrival | None:
-        """Puts a live frame in the slot; returns the older one that it displaced, if any."""
+        """Puts a live frame in the slot, in the place of an older one.
+
+        Returns:
+            What the lane will not get: the older one, if any, or this one, where its picture was
+            lost and the older one still has its own.
+        """
         with self._changed:
+            older = self._arrival
+            if arrival.pixels is None and older is not None and older.pixels is not None:
+                return arrival
             displaced, self._arrival = self._arrival, arrival
             self._changed.notify()
         return displaced

@@ -32,6 +32,10 @@ class SpoolNews:
         """The spool has let go of one."""
         self._lane.call(self._lane.hear_gone, reason, ending)
 
+    def note_lost(self, reason: str, ending: Ending) -> None:
+        """The file that held one was damaged: it has ended, unless it is in hand."""
+        self._lane.call(self._lane.hear_lost, reason, ending)
+
     def note_ended(self, escalation_ids: Sequence[str]) -> None:
         """The spool knows of these too, so it hands them out no more."""
         self._lane.call(self._lane.hear_ended, escalation_ids)

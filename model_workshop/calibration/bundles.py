@@ -120,12 +120,14 @@ def calibrate_bundle(
         threads: of one inference.
 
     Raises:
-        ConfigError: the model was trained on the split, the splits share images, there is too
-            little to fit, or labels differ.
+        ConfigError: the model was trained on a split, the splits share images, there is too little
+            to fit, or labels differ.
         IntegrityError: the model does not load, or fails on a picture.
     """
-    check_unseen(bundle.info, split)
-    check_disjoint(*filter(None, (split, check)))
+    given = [split] if check is None else [split, check]
+    for one in given:
+        check_unseen(bundle.info, one)
+    check_disjoint(*given)
     scored = score_split(bundle, split, proposer=proposer, threads=threads)
     fit = fit_scores(scored)
     tables = [_table(bundle, scored, cross_fitted(scored), "cross_fitted")]

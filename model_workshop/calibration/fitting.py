@@ -14,7 +14,7 @@ from foundation.frames import Scores
 from foundation.manifest import Calibration, Thresholds
 from model_workshop.datasets import Split
 from model_workshop.evaluation.calibrate import apply_calibration, fit_calibration, fit_knots
-from model_workshop.evaluation.coco import matches_of
+from model_workshop.evaluation.coco import matches_of, outside_crowds
 from model_workshop.evaluation.detecting import find
 from model_workshop.evaluation.matching import Matches
 from model_workshop.evaluation.thresholds import fit_thresholds, score_floor
@@ -25,7 +25,7 @@ _FLOOR_MIN = 0.001
 
 @dataclass(frozen=True, slots=True)
 class ScoredSplit:
-    """Every detection of a bundle on a split with what became of it.
+    """Every detection of a bundle on a split, those of crowds aside, with what became of it.
 
     Attributes:
         split: what was looked at.
@@ -84,8 +84,9 @@ def score_split(
             f"{split.directory} (first id {found.failed_images[0]})",
             remedy="Check its model; `model-workshop evaluate` counts such images",
         )
-    images = np.repeat(np.arange(len(split.pictures)), [len(one) for one in found.detections])
-    return ScoredSplit(split, matches_of(split, found.detections), images)
+    counted = outside_crowds(split, found.detections)
+    images = np.repeat(np.arange(len(split.pictures)), [len(one) for one in counted])
+    return ScoredSplit(split, matches_of(split, counted), images)
 
 
 def fit_scores(scored: ScoredSplit) -> ScoreFit:
@@ -117,6 +118,8 @@ def fit_scores(scored: ScoredSplit) -> ScoreFit:
 def with_scores(bundle: Bundle, fit: ScoreFit, *, keep_thresholds: bool = False) -> Bundle:
     """The bundle with a fit in it; its score floor and smoke test follow.
 
+    A policy holds for the scores that it was fitted on and stays only where they stay the same.
+
     Args:
         bundle: whose model the fit was made on.
         fit: from `fit_scores`.
@@ -140,13 +143,16 @@ def with_scores(bundle: Bundle, fit: ScoreFit, *, keep_thresholds: bool = False)
     floor = max(_FLOOR_MIN, min(floor, round(best - _SMOKE_MARGIN, 4)))
     sure = expected.take(np.flatnonzero(expected.scores >= min(floor + _SMOKE_MARGIN, best)))
     postprocess = bundle.info.postprocess.model_copy(update={"score_floor": floor})
-    return dataclasses.replace(
+    fitted = dataclasses.replace(
         bundle,
         info=bundle.info.model_copy(update={"postprocess": postprocess}),
         calibration=fit.calibration,
         thresholds=thresholds,
         smoke=dataclasses.replace(bundle.smoke, expected=sure),
     )
+    if fitted.scores_digest == bundle.scores_digest:
+        return fitted
+    return dataclasses.replace(fitted, policy=None)
 
 
 def calibrated(scored: ScoredSplit, calibration: Calibration) -> Scores:

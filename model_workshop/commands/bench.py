@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from foundation.errors import ConfigError
-from model_workshop.outputs import check_output
+from model_workshop.outputs import check_apart, check_output
 
 HELP = "time a bundle, provider by provider, and choose how to run it here"
 
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     from model_workshop.benchmarking.benchmark import Wishes, run_benchmark
     from model_workshop.benchmarking.report import describe, to_document, to_tuning, write_json
 
+    check_apart(arguments.tuning, arguments.json)
     for path in filter(None, (arguments.tuning, arguments.json)):
         check_output(path)
     _check_counts(arguments)

@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
         _print_errors(table, result.fit)
     _print_fallbacks(result.fit)
     written = write_admitted(result.bundle, arguments.out, gate)
+    if written.policy is not bundle.policy:
+        print("its policy was fitted on other scores and is left out: model-workshop fit-policy")
     default = written.thresholds.default
     print(
         f"thresholds {'kept' if arguments.keep_thresholds else 'fitted on single images'}: report "

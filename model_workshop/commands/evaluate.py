@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from foundation.errors import ConfigError
-from model_workshop.outputs import check_output
+from model_workshop.outputs import check_apart, check_output
 
 HELP = "how good bundles are on a split: by kind of object, with intervals, side by side"
 _DIMENSIONS = ("size", "contrast", "crowding")
@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     from model_workshop.evaluation.terminal import open_console, print_evaluation, progress
 
     options = Options(edges=_edges(arguments.cut))
+    check_apart(arguments.json, arguments.html)
     for path in (arguments.json, arguments.html):
         if path is not None and not path.is_file():  # a report of yesterday may be replaced
             check_output(path)

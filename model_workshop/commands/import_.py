@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from foundation.errors import ConfigError
 from model_workshop.gating.arguments import add_gate_arguments, open_gate
 from model_workshop.importing.layouts import Family
 from model_workshop.importing.preparations import Preparation
@@ -31,17 +32,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
+    from foundation.manifest import NAME_LENGTH_MAX
     from model_workshop.datasets import read_picture
     from model_workshop.gating.gate import write_admitted
     from model_workshop.importing.families import import_model, read_labels
 
     check_output(arguments.out)
+    name = arguments.name or arguments.model.stem
+    if not 0 < len(name) <= NAME_LENGTH_MAX:
+        raise ConfigError(
+            f"The bundle's name has {len(name)} characters",
+            remedy=f"Give one of {NAME_LENGTH_MAX} at most (--name)",
+        )
     gate = open_gate(arguments)
     bundle = import_model(
         arguments.model,
         Family(arguments.family) if arguments.family else None,
         read_labels(arguments.labels) if arguments.labels else None,
-        name=arguments.name or arguments.model.stem,
+        name=name,
         license_name=arguments.license,
         smoke_pixels=read_picture(arguments.smoke) if arguments.smoke else None,
         preparation=Preparation(arguments.pixels) if arguments.pixels else None,

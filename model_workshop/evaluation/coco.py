@@ -10,15 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from foundation.bundle import Bundle
 from foundation.detector import Detector
 from foundation.errors import ConfigError
 from foundation.frames import Detections
 from model_workshop.datasets import Split
-from model_workshop.evaluation.matching import Matches, OperatingPoint, best_operating_point, match
+from model_workshop.evaluation.matching import (
+    IOU_MIN,
+    Matches,
+    OperatingPoint,
+    best_operating_point,
+    match,
+)
 from model_workshop.evaluation.rankings import AP_ROWS, DETECTIONS_MAX, rank
-from model_workshop.evaluation.truth import read_truth
+from model_workshop.evaluation.truth import Array, read_truth
 
 SCORE_FLOOR = 0.001
 
@@ -78,9 +85,37 @@ def check_labels(bundle: Bundle, split: Split) -> None:
 
 
 def matches_of(split: Split, found: Sequence[Detections]) -> Matches:
-    """The detections of a split matched with its objects."""
+    """The detections of a split, those of crowds aside, matched with its objects."""
     truth = [(picture.boxes, picture.class_ids) for picture in split.pictures]
-    return match(found, truth, len(split.labels))
+    return match(outside_crowds(split, found), truth, len(split.labels))
+
+
+def outside_crowds(split: Split, found: Sequence[Detections]) -> list[Detections]:
+    """The detections that count: all but those of a crowd and of no single object.
+
+    A crowd stands for objects that nobody drew one by one, so that a detection in it is neither
+    right nor wrong. As COCO has it, a detection is of a crowd of its class by the share of its own
+    area that the crowd covers.
+    """
+    truth, counted = read_truth(split), list(found)
+    for image in np.unique(truth.images[truth.crowds]).tolist():
+        own, picture = truth.crowds & (truth.images == image), split.pictures[image]
+        detections = counted[image]
+        covered = _covered(detections, truth.boxes[own], truth.class_ids[own])
+        hits = match([detections], [(picture.boxes, picture.class_ids)], len(split.labels)).hits
+        counted[image] = detections.take(np.flatnonzero(hits | (covered < IOU_MIN)))
+    return counted
+
+
+def _covered(detections: Detections, crowds: Array, class_ids: npt.NDArray[np.intp]) -> Array:
+    """The largest share (N,) of each detection that one crowd (x y width height) covers."""
+    boxes = detections.boxes.astype(np.float64)[:, None]
+    low = np.maximum(boxes[..., :2], crowds[None, :, :2])
+    high = np.minimum(boxes[..., 2:], crowds[None, :, :2] + crowds[None, :, 2:])
+    common = np.maximum(high - low, 0.0).prod(axis=-1)
+    areas = (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1)
+    common[detections.class_ids[:, None] != class_ids[None]] = 0.0
+    return np.asarray((common / np.maximum(areas, 1e-9)).max(axis=1))
 
 
 def evaluate(bundle: Bundle, split: Split, *, threads: int = 1) -> CocoFigures:

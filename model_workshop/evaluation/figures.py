@@ -108,6 +108,9 @@ class BundleFigures(Settings):
     failed_images: tuple[int, ...] = ()
     """Ids of the images on which the model failed, for example with outputs that are no numbers.
     They count as images in which it found nothing."""
+    made_from: tuple[str, ...] = ()
+    """What of the bundle was made from this very split, which flatters it here: `train` for its
+    model, `scores` for its calibration and thresholds."""
     detections: int
     overall: OverallFigures
     strata: tuple[StratumFigures, ...]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from foundation.bundle import Bundle
 from foundation.frames import Detections
-from model_workshop.datasets import Split, split_digest
+from model_workshop.datasets import Split, parts_from, split_digest
 from model_workshop.evaluation.detecting import Found, find
 from model_workshop.evaluation.figures import (
     BundleFigures,
@@ -45,7 +45,7 @@ from model_workshop.evaluation.samples import (
     sample_figures,
 )
 from model_workshop.evaluation.strata import Stratum, strata_of
-from model_workshop.evaluation.truth import Array, Truth, read_truth
+from model_workshop.evaluation.truth import Array, Mask, Truth, read_truth
 
 RESAMPLES = 1000
 SEED = 20261120
@@ -169,6 +169,7 @@ def measure(bundle: Bundle, found: Found, grounds: Grounds) -> Measured:
             model_bytes=len(bundle.model),
             proposer=found.proposer,
             failed_images=found.failed_images,
+            made_from=parts_from(bundle.info, grounds.digest),
             detections=len(judgement.images),
             overall=_overall(samples, rankings, judgement, grounds),
             strata=tuple(_stratum(one, samples, truth) for one in grounds.strata),
@@ -212,8 +213,21 @@ def _judge(bundle: Bundle, found: Found, rankings: Rankings) -> Judgement:
         class_ids,
         calibrated,
         matched_at_report(rankings, len(class_ids)),
-        calibrated >= report[class_ids],
+        (calibrated >= report[class_ids]) & _left_over(bundle, found),
     )
+
+
+def _left_over(bundle: Bundle, found: Found) -> Mask:
+    """(N,) what the bundle's own postprocess leaves of detections that were made wide open.
+
+    A service finds nothing below the score floor, whatever the report threshold says.
+    """
+    own = bundle.info.postprocess
+    kept = _joined(found, "scores") > own.score_floor
+    if found.proposer is None:  # else the most detections are those of a crop
+        places = [np.arange(len(detections)) for detections in found.detections]
+        kept &= np.concatenate(places) < own.detections_max
+    return np.asarray(kept, np.bool_)
 
 
 def _joined(found: Found, name: str) -> Any:

@@ -86,7 +86,7 @@ def render_page(evaluation: Evaluation, measured: Sequence[Measured], grounds: G
         evaluation=evaluation,
         names=wording.column_names(evaluation.bundles),
         headline=headline(evaluation),
-        failures=wording.failures(evaluation),
+        warnings=wording.warnings(evaluation),
         overall_rows=wording.OVERALL_ROWS,
         stratum_columns=wording.STRATUM_COLUMNS,
         changes=[one.of(OVERALL) for one in evaluation.comparisons],

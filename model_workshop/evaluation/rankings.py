@@ -124,16 +124,17 @@ def _run_coco(split: Split, truth: Truth, found: Sequence[Detections]) -> Any:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    ids = [picture.image_id for picture in split.pictures]
+    # By index, and not by the file's own ids, which may be too large to be told apart as floats.
+    images, classes = list(range(len(split.pictures))), list(range(len(split.labels)))
     with contextlib.redirect_stdout(io.StringIO()):  # it narrates
         objects = COCO()
-        objects.dataset = _document(split, truth)
+        objects.dataset = _document(images, classes, truth)
         objects.createIndex()
-        rows = _rows(ids, split.category_ids, found)
+        rows = _rows(found)
         detections = objects.loadRes(rows) if len(rows) else COCO()
         evaluation = COCOeval(objects, detections, "bbox")
-        evaluation.params.imgIds = ids
-        evaluation.params.catIds = sorted(split.category_ids)
+        evaluation.params.imgIds = images
+        evaluation.params.catIds = classes
         evaluation.params.iouThrs = IOUS
         evaluation.params.maxDets = [DETECTIONS_MAX]
         evaluation.params.areaRng = [list(span) for span in AREAS.values()]
@@ -143,13 +144,13 @@ def _run_coco(split: Split, truth: Truth, found: Sequence[Detections]) -> Any:
     return evaluation
 
 
-def _document(split: Split, truth: Truth) -> dict[str, Any]:
+def _document(images: list[int], classes: list[int], truth: Truth) -> dict[str, Any]:
     """The split as a COCO file whose annotations are numbered from 1: to pycocotools 0 is none."""
     annotations = [
         {
             "id": number + 1,
-            "image_id": split.pictures[image].image_id,
-            "category_id": split.category_ids[class_id],
+            "image_id": image,
+            "category_id": class_id,
             "bbox": box,
             "area": area,
             "iscrowd": int(crowd),
@@ -167,27 +168,21 @@ def _document(split: Split, truth: Truth) -> dict[str, Any]:
     ]
     return {
         "info": {},
-        "images": [{"id": picture.image_id} for picture in split.pictures],
+        "images": [{"id": image} for image in images],
         "annotations": annotations,
-        "categories": [
-            {"id": category_id, "name": label}
-            for category_id, label in zip(split.category_ids, split.labels, strict=True)
-        ],
+        "categories": [{"id": class_id} for class_id in classes],
     }
 
 
-def _rows(
-    image_ids: Sequence[int], category_ids: Sequence[int], found: Sequence[Detections]
-) -> Array:
-    """Detections (N, 7): image, x, y, width, height, score, category."""
-    categories = np.array(category_ids, np.float64)
+def _rows(found: Sequence[Detections]) -> Array:
+    """Detections (N, 7): image, x, y, width, height, score, class."""
     parts = [np.zeros((0, 7))]
-    for image_id, detections in zip(image_ids, found, strict=True):
+    for image, detections in enumerate(found):
         part = np.empty((len(detections), 7))
-        part[:, 0] = image_id
+        part[:, 0] = image
         part[:, 1:3] = detections.boxes[:, :2]
         part[:, 3:5] = detections.boxes[:, 2:].astype(np.float64) - detections.boxes[:, :2]
         part[:, 5] = detections.scores
-        part[:, 6] = categories[detections.class_ids]
+        part[:, 6] = detections.class_ids
         parts.append(part)
     return np.concatenate(parts)

@@ -33,7 +33,8 @@ class Judgement:
         class_ids: (N,) class indices.
         calibrated: (N,) calibrated scores.
         matched: (N,) index of the object it is of, `MISS` or `IGNORED`.
-        reported: (N,) whether it is at or above its class's report threshold.
+        reported: (N,) whether it is at or above its class's report threshold, and what the bundle's
+            own score floor and most detections leave.
     """
 
     images: npt.NDArray[np.intp]

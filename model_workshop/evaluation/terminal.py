@@ -19,10 +19,10 @@ from model_workshop.evaluation.wording import (
     column_names,
     difference,
     direction,
-    failures,
     interval,
     points,
     size,
+    warnings,
 )
 
 _CLASSES_MAX = 20
@@ -47,9 +47,9 @@ def progress(console: Console, name: str) -> Watch:
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Prints all bundles, their differences from the first, and loudly where a model failed."""
+    """Prints all bundles, their differences from the first, and loudly what speaks against them."""
     split, protocol = evaluation.split, evaluation.protocol
-    for warning in failures(evaluation):
+    for warning in warnings(evaluation):
         console.print(Text(f"!!! {warning}.", style="bold white on red"))
     console.print(
         f"[bold]{split.name}[/]: {split.images} images, {split.objects} objects. In points; 95 % "

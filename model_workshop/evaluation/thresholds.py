@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from foundation.manifest import Calibration, ClassThresholds, Thresholds
@@ -24,7 +26,9 @@ def fit_thresholds(matches: Matches) -> Thresholds:
     low = float(right[int((1 - _COVERED) * len(right))]) if len(right) else report / 2
     high = _SURE
     values = sorted((min(low, report), report, max(high, report)))
-    low, report, high = (round(value, 4) for value in values)
+    # Downwards: INT8 gives many detections the same score, and a threshold that is rounded up past
+    # the score that it was found at loses every one of them.
+    low, report, high = (math.floor(value * 1e4) / 1e4 for value in values)
     return Thresholds(default=ClassThresholds(report=report, escalate_low=low, escalate_high=high))
 
 
@@ -34,9 +38,9 @@ def score_floor(calibration: Calibration, thresholds: Thresholds, labels: tuple[
     Half of the lowest score that is escalated, in the class that reaches it first: what lies below
     still helps a track to begin, and what lies far below only costs time.
     """
-    wanted = thresholds.default.escalate_low / 2
     floors = []
     for label in labels:
+        wanted = thresholds.of(label).escalate_low / 2
         raw, calibrated = np.array(calibration.knots.get(label) or ((0, 0), (1, 1))).T
         floors.append(float(np.interp(wanted, calibrated, raw)))
     return round(max(_RAW_FLOOR_MIN, min(floors)), 4)

@@ -69,7 +69,25 @@ def column_names(bundles: Sequence[BundleFigures]) -> list[str]:
     return names
 
 
-def failures(evaluation: Evaluation) -> list[str]:
+def warnings(evaluation: Evaluation) -> list[str]:
+    """What makes figures worth less than they look: failures, and splits that are not held out."""
+    return [*_failures(evaluation), *_flatteries(evaluation)]
+
+
+def _flatteries(evaluation: Evaluation) -> list[str]:
+    words = {
+        "train": "was TRAINED on this split: all its figures flatter it",
+        "scores": "has its calibration and thresholds FROM THIS SPLIT: its precision, recall, F1, "
+        "false alarms and calibration error flatter it",
+    }
+    return [
+        f"{name} {words[part]}"
+        for name, one in zip(column_names(evaluation.bundles), evaluation.bundles, strict=True)
+        for part in one.made_from[:1]
+    ]
+
+
+def _failures(evaluation: Evaluation) -> list[str]:
     """One warning for every bundle whose model failed on images; they count as empty."""
     return [
         f"{name} FAILED on {len(one.failed_images)} of {evaluation.split.images} images "

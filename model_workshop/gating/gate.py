@@ -43,10 +43,11 @@ class Gate:
 
         Raises:
             ConfigError: labels differ, a picture cannot be read, the model was trained on the
-                split, or floors name a stratum that the split does not have.
+                split or its scores were fitted there, or floors name a stratum that the split does
+                not have.
             IntegrityError: the model does not load or run.
         """
-        check_unseen(bundle.info, self.split)
+        check_unseen(bundle.info, self.split, to_judge=True)
         bundles = [bundle] if self.reference is None else [self.reference, bundle]
         evaluation = measure_bundles(
             bundles, self.split, proposer=self.proposer, threads=self.threads

@@ -154,6 +154,8 @@ def judge(evaluation: Evaluation, floors: Floors) -> Judgement:
                     case = Case(stratum, figure, is_loss, objects, measured[figure], limit)
                     rulings.append(_rule(case, floors, limits.judged_by))
     reasons = [ruling.reason for ruling in rulings if ruling.refuses]
+    if all(ruling.verdict is Verdict.TOO_FEW for ruling in rulings):
+        reasons.append("no limit was judged: every stratum that has one is too small")
     return Judgement(figures, tuple(rulings), (*_failures(evaluation), *reasons))
 
 

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 
 from foundation.errors import ConfigError
 from foundation.frames import Pixels
+from foundation.manifest import SIDE_MAX_PX
 from model_workshop.importing.surgery import fix_input, fold_constant
 from model_workshop.onnx_files import graph_inputs, shape_of
 
@@ -115,6 +116,11 @@ def _size(
         )
     hint = asked or _size_inside(model) or (None, None)
     width, height = stated[0] or hint[0], stated[1] or hint[1]
+    if max(width or 0, height or 0) > SIDE_MAX_PX:
+        raise ConfigError(
+            f"{source} takes {width or 'any'}x{height or 'any'} pixels",
+            remedy=f"Export it for sides of {SIDE_MAX_PX} pixels at most",
+        )
     if width is None or height is None:
         raise ConfigError(
             f"{source} takes pictures of any size and does not say for which it was made",
@@ -128,12 +134,14 @@ def _size_inside(model: onnx.ModelProto) -> Size | None:
     text = next((entry.value for entry in model.metadata_props if entry.key == "imgsz"), "")
     try:
         height, width = (int(side) for side in ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError, TypeError, OverflowError):
         return None
     return (width, height) if min(width, height) > 0 else None
 
 
 def _describe(value: onnx.ValueInfoProto) -> str:
-    kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+    number = value.type.tensor_type.elem_type
+    known = number in TensorProto.DataType.values()
+    kind = TensorProto.DataType.Name(number).lower() if known else f"type {number}"
     sizes = ", ".join("any" if size is None else str(size) for size in shape_of(value))
     return f"{value.name} {kind} ({sizes})"

@@ -197,7 +197,7 @@ def match_fastestdet(observed: Observation) -> Match | None:
         return None
     name, planes = found
     channels, rows, columns = planes.shape[1:]
-    stride = observed.width // columns
+    stride = observed.width // columns if columns else 0
     fits = (
         channels >= 6
         and stride >= 8
@@ -219,8 +219,8 @@ def match_grid(observed: Observation) -> Match | None:
     if box is None or len(others) != 1 or len(observed.arrays) != 2:
         return None
     heatmap = observed.arrays[others[0]]
-    stride = round(observed.width / heatmap.shape[3])
-    if heatmap.shape[2:] != observed.arrays[box].shape[2:]:
+    stride = round(observed.width / heatmap.shape[3]) if heatmap.size else 0
+    if heatmap.shape[2:] != observed.arrays[box].shape[2:] or stride < 1:
         return None
     return Match(GridOutputs(heatmap=others[0], box=box, stride=stride), heatmap.shape[1])
 

@@ -1,7 +1,7 @@
 """Makes the model of a float bundle INT8, whatever its family, and keeps everything else.
 
 What was tried and measured goes into the model card. Scores move in INT8, so that the float model's
-score calibration is not taken over: it is fitted anew, or left out.
+score calibration is not taken over, nor thresholds on it: they are fitted anew, or left out.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import onnx
 
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError
-from model_workshop.assemble import assemble
+from foundation.manifest import Calibration, Postprocess, Thresholds
+from model_workshop.assemble import MODERATE_THRESHOLDS, assemble
 from model_workshop.calibration.fitting import fit_scores, score_split, with_scores
 from model_workshop.datasets import Split, check_unseen, split_digest
 from model_workshop.evaluation.coco import check_labels
 from model_workshop.evaluation.coco import evaluate as evaluate_bundle
+from model_workshop.evaluation.thresholds import score_floor
 from model_workshop.gating.errors import BelowFloorError
 from model_workshop.onnx_files import at_least_opset, opset_of
 from model_workshop.quantization.graph import refuse_integers, weight_counts
@@ -239,19 +241,31 @@ def _finished(
     old = source.info.model_card
     # The same inputs give the same bytes, which no time measured here would.
     figures = report.model_dump(mode="json", exclude_none=True, exclude={"pace"})
+    kept = {part: digest for part, digest in old.dataset_digests.items() if part != "scores"}
     card = old.model_copy(
         update={
             "parents": (source.digest,),
-            "dataset_digests": {**old.dataset_digests, "calibration": pictures.digest},
+            "dataset_digests": {**kept, "calibration": pictures.digest},
             "script": f"model-workshop quantize --mode {request.mode}",
             "figures": {"quantization": figures},
         }
     )
-    info = made.info.model_copy(update={"model_card": card})
-    bundle = assemble(info, made.model, source.smoke.pixels, thresholds=source.thresholds)
+    thresholds, postprocess = _on_raw_scores(source)
+    info = made.info.model_copy(update={"model_card": card, "postprocess": postprocess})
+    bundle = assemble(info, made.model, source.smoke.pixels, thresholds=thresholds)
     if request.fit is None:
         return bundle
     fitted = with_scores(bundle, fit_scores(score_split(bundle, request.fit)))
     digests = {**card.dataset_digests, "scores": split_digest(request.fit)}
     card = card.model_copy(update={"dataset_digests": digests})
     return dataclasses.replace(fitted, info=fitted.info.model_copy(update={"model_card": card}))
+
+
+def _on_raw_scores(source: Bundle) -> tuple[Thresholds, Postprocess]:
+    """What to decide by without the source's calibration: its own thresholds, if it had none."""
+    postprocess = source.info.postprocess
+    if not source.calibration.knots:
+        return source.thresholds, postprocess
+    floor = score_floor(Calibration(), MODERATE_THRESHOLDS, source.labels)
+    floor = min(floor, postprocess.score_floor)
+    return MODERATE_THRESHOLDS, postprocess.model_copy(update={"score_floor": floor})

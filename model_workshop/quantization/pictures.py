@@ -109,7 +109,7 @@ def read_calibration_pictures(bundle: Bundle, directory: Path) -> CalibrationPic
             nothing in them: noise and blank frames give ranges that no real image has.
         IntegrityError: the float model fails on one.
     """
-    every = sorted(p for p in directory.glob("*") if p.suffix.lower() in _SUFFIXES)
+    every = picture_files(directory)
     paths = _different([every[i] for i in _spread(len(every), IMAGES_MAX)])
     if len(paths) < IMAGES_MIN:
         raise ConfigError(
@@ -138,6 +138,11 @@ def read_calibration_pictures(bundle: Bundle, directory: Path) -> CalibrationPic
             remedy=_REMEDY,
         )
     return CalibrationPictures(directory, tuple(paths), tuple(found), seen)
+
+
+def picture_files(directory: Path) -> list[Path]:
+    """The image files that lie directly in a directory, by name."""
+    return sorted(p for p in directory.glob("*") if p.suffix.lower() in _SUFFIXES)
 
 
 def _counted(images: int) -> str:

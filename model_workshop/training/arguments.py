@@ -134,13 +134,24 @@ def check_ends(arguments: argparse.Namespace) -> None:
     """Checks what is needed at the end of hours of work before they begin.
 
     Raises:
-        ConfigError: the bundle cannot be written, or the floors cannot be read.
+        ConfigError: the bundle cannot be written, the floors cannot be read or would judge nothing,
+            or the run would go on from itself.
     """
     from model_workshop.gating.arguments import open_gate
     from model_workshop.outputs import check_output
 
+    if arguments.start is not None and arguments.start.resolve() == arguments.work.resolve():
+        # A folder that holds a run is resumed: the step that was asked for would never begin.
+        raise ConfigError(
+            f"{arguments.work} is the folder to go on from and that of this run",
+            remedy="Give this run a folder of its own (--work)",
+        )
     if arguments.out is not None:
         check_output(arguments.out)
+    elif arguments.floors is not None:
+        raise ConfigError(
+            "Floors judge a bundle, and none is to be written", remedy="Give --out, or no --floors"
+        )
     open_gate(arguments)
 
 

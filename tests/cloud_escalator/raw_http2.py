@@ -77,9 +77,9 @@ class RawConnection:
 
 
 @contextlib.asynccontextmanager
-async def connect_raw(port: int) -> AsyncIterator[RawConnection]:
-    """Connects, and says no more than that this is HTTP/2."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def connect_raw(port: int, *, source: str = "127.0.0.1") -> AsyncIterator[RawConnection]:
+    """Connects from an address, and says no more than that this is HTTP/2."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
     try:
         connection = RawConnection(reader, writer)
         writer.write(_PREFACE)

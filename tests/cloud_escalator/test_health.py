@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from foundation.escalations import Answer
-from tests.cloud_escalator.client import WAIT_S, Client, escalation
+from tests.cloud_escalator.client import WAIT_S, Client, connect, escalation
 from tests.cloud_escalator.conftest import Configure
 from tests.cloud_escalator.raw_http2 import (
     ACKNOWLEDGED,
@@ -115,6 +115,30 @@ async def test_watches_are_bounded(configure: Configure) -> None:
         assert await told(second) == Status.SERVICE_UNKNOWN
         assert await code(watch(client, "")) is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert isinstance((await client.open_stream().ask(escalation("a"))).outcome, Answer)
+        second.cancel()
+        await watch_in_turn(client)
+
+
+async def test_watches_of_one_client_are_bounded(configure: Configure) -> None:
+    """On all its connections together; others watch, it may check, and what it ends makes room."""
+    limits = {"streams_max": 10, "device_streams_max": 2}
+    async with (
+        serving(configure(limits=limits)) as (running, client),
+        connect(running.port) as again,
+        connect_raw(running.port, source="127.0.0.2") as other,
+    ):
+        first, second = watch(client, ""), watch(again, "")
+        assert await told(first) == await told(second) == Status.SERVING
+        for one in (client, again):
+            refused = watch(one, "")
+            assert await code(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "This client has 2 watches" in await refused.details()
+        await other.escalate(1, {":path": WATCH})
+        await other.send(DATA, END_STREAM, 1, bytes(5))
+        assert await other.receive_until(DATA, stream=1) is not None
+        stub = health_pb2_grpc.HealthStub(client.channel)
+        checked = await stub.Check(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+        assert checked.status == Status.SERVING
         second.cancel()
         await watch_in_turn(client)
 

@@ -46,6 +46,7 @@ class Heard:
         self.backlogs: list[list[str]] = []
         self.claims: list[tuple[str, bool]] = []
         self.gone: list[Ending] = []
+        self.lost: list[Ending] = []
         self.ended: list[str] = []
         self._changed = threading.Condition()
 
@@ -65,6 +66,11 @@ class Heard:
         """Remembers."""
         del reason
         self._note(lambda: self.gone.append(ending))
+
+    def note_lost(self, reason: str, ending: Ending) -> None:
+        """Remembers."""
+        del reason
+        self._note(lambda: self.lost.append(ending))
 
     def note_ended(self, escalation_ids: Sequence[str]) -> None:
         """Remembers."""

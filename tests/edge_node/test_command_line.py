@@ -284,8 +284,9 @@ def spoil(site: Site, damage: str) -> None:
     elif damage == "policy":
         sound = make_bundle(320, 240)
         foreign = variance_gains([LevelCosts(level="webp80")], crop_share=0.9)
-        shutil.rmtree(site.bundle)
-        replace(sound, policy=foreign).write(site.bundle)
+        # No bundle is written like that, so its members are.
+        for name, data in replace(sound, policy=foreign).members().items():
+            (site.bundle / name).write_bytes(data)
     else:
         sound = make_bundle(320, 240)
         models = {

@@ -233,6 +233,18 @@ def test_a_pipe_is_no_video(run: Run, tmp_path: Path) -> None:
     assert "pipe" in said
 
 
+def test_results_are_not_written_into_the_video(run: Run, made: Path, tmp_path: Path) -> None:
+    """By whatever name: its last bytes would be cut off like half a line."""
+    video, link = tmp_path / "video.avi", tmp_path / "results.jsonl"
+    shutil.copy(made / "video.avi", video)
+    link.symlink_to(video)
+    for results in (video, link):
+        code, said = run(source=video, results=results)
+        assert code == EXIT_CONFIG
+        assert f"written into {results}" in said
+    assert video.read_bytes() == (made / "video.avi").read_bytes()
+
+
 def test_videos_with_spoilt_bytes(run: Run, made: Path, tmp_path: Path) -> None:
     """Whether or not enough is left to be read."""
     rng = random.Random(7)

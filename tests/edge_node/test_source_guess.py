@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,9 @@ def test_kind_of_source_is_guessed(text: str, kind: str) -> None:
 def test_folder_is_guessed_to_hold_images(tmp_path: Path) -> None:
     """A path that is a folder."""
     assert guess_source(str(tmp_path)) == {"kind": "images", "uri": str(tmp_path)}
+
+
+def test_file_in_memory_is_no_camera() -> None:
+    """Though its path begins like that of a device."""
+    with tempfile.NamedTemporaryFile(dir="/dev/shm", suffix=".mp4") as file:
+        assert guess_source(file.name) == {"kind": "video", "uri": file.name}

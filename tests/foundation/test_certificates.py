@@ -310,6 +310,52 @@ def test_certificate_that_is_over_is_taken_and_said(
     assert "no longer valid" in caplog.text
 
 
+@pytest.mark.parametrize("file", ["ca", "certificate"])
+def test_what_is_over_does_not_replace_what_is_valid(
+    pki: Pki,
+    registry: CollectorRegistry,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    file: str,
+) -> None:
+    """Everyone would be refused, or this service by everyone; it is counted and said, once."""
+    issued = pki.device("plant/cam")
+    files = files_of(pki, issued, registry)
+    before, ends = files.credentials, expiry(registry, file)
+    if file == "ca":
+        pki.ca.write_bytes(over := authority_that_is_over(tmp_path))
+    else:
+        replace_pair(issued, pki.device("plant/cam", days=1e-9))
+    assert not any(files.refresh() for _ in range(3))
+    assert files.credentials is before
+    assert expiry(registry, file) == ends
+    assert registry.get_sample_value("edge_certificate_reload_errors_total") == 1
+    assert "are not taken" in caplog.text
+    assert f"(tls.{file})" in caplog.text
+    if file == "ca":
+        pki.ca.write_bytes(before.ca_pem + over)
+        assert files.refresh(), "one of them is valid"
+
+
+def test_authorities_that_are_all_over_are_said(
+    pki: Pki, registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    """Which file, and what to do; a service that can go on all the same may."""
+    files_of(pki, issued := pki.device("plant/cam"), registry).check_authorities()
+    pki.ca.write_bytes(authority_that_is_over(tmp_path))
+    metrics = CertificateMetrics(CollectorRegistry(), "edge", "ca", "certificate")
+    files = CertificateFiles(TlsSettings.model_validate(pki.settings(issued)), metrics)
+    with pytest.raises(ConfigError, match=r"No authority in .*ca.crt \(tls.ca\)") as caught:
+        files.check_authorities()
+    assert "Hardcase development authority" in caught.value.message
+    assert caught.value.remedy
+
+
+def authority_that_is_over(folder: Path) -> bytes:
+    """Its certificate."""
+    return (Authority.create(folder / "over", days=1e-9).folder / "ca.crt").read_bytes()
+
+
 @pytest.mark.parametrize("given", ["ca", "certificate", "key"])
 def test_files_are_given_all_or_none(given: str) -> None:
     """What is missing is named."""

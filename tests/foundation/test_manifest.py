@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.frames import Detections
-from foundation.manifest import Calibration, ClassThresholds, Thresholds
+from foundation.manifest import Calibration, ClassThresholds, Thresholds, YoloxOutputs
 
 LABELS = ("open", "short", "spur")
 UNIT = st.floats(0, 1, width=32)
@@ -87,3 +87,10 @@ def test_a_band_is_a_band(low: float, high: float) -> None:
     """Neither upside down nor outside 0 to 1."""
     with pytest.raises(pydantic.ValidationError):
         ClassThresholds(report=0.5, escalate_low=low, escalate_high=high)
+
+
+@pytest.mark.parametrize("strides", [(), (0,), (8, -16)])
+def test_strides_that_make_no_grid_are_refused(strides: tuple[int, ...]) -> None:
+    """Where the bundle is read, and not by a division in the service."""
+    with pytest.raises(pydantic.ValidationError, match="strides"):
+        YoloxOutputs(name="rows", strides=strides)

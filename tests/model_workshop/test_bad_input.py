@@ -14,7 +14,7 @@ import pytest
 
 from foundation.errors import EXIT_CONFIG, ConfigError
 from model_workshop.__main__ import main
-from model_workshop.outputs import check_output
+from model_workshop.outputs import check_apart, check_output
 from tests.support.bundles import write_bundle
 from tests.support.datasets import write_split
 
@@ -123,6 +123,17 @@ def test_checking_an_output_leaves_nothing(tmp_path: Path) -> None:
         check_output(tmp_path)
     with pytest.raises(ConfigError, match="too long"):
         check_output(tmp_path / ("name" * 62))
+
+
+def test_two_files_are_not_written_into_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second would be all that is left."""
+    check_apart(tmp_path / "a", None, tmp_path / "b", None)
+    one, same = str(tmp_path / "report"), str(tmp_path / "." / "deep" / ".." / "report")
+    assert main(["evaluate", "b", "split", "--json", one, "--html", same]) == EXIT_CONFIG
+    assert main(["bench", "b", "--json", one, "--tuning", same]) == EXIT_CONFIG
+    assert capsys.readouterr().err.count("is given for two files") == 2
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 Ours and not that of `grpc_health`, whose servicer keeps every name that a client watches, however
 long, and holds a lock while it writes, so that one client that does not read keeps the service from
 saying that it stops. Invariants: of a client nothing is held but its open call; watches are bounded
-in number; telling them never waits. Event loop only.
+in number, in all and of each client; telling them never waits. Event loop only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Any
 
 import grpc
@@ -30,14 +31,23 @@ class Health:
 
     Args:
         services: their names; others are unknown.
-        limits: how many watches may be open, as many as streams, and how long a write may take.
+        limits: how many watches may be open, in all and of one client, as many as streams, and how
+            long a write may take.
+        origin_of: tells clients apart.
     """
 
-    def __init__(self, services: Collection[str], limits: LimitSettings) -> None:
+    def __init__(
+        self,
+        services: Collection[str],
+        limits: LimitSettings,
+        origin_of: Callable[[_Context], str],
+    ) -> None:
         self._services = services
+        self._origin_of = origin_of
         self._watches_max = limits.streams_max
+        self._own_watches_max = limits.device_streams_max
         self._write_timeout_s = limits.stream_write_timeout_s
-        self._watches = 0
+        self._watches: Counter[str] = Counter()
         self._refusing = asyncio.Event()
 
     def refuse(self) -> None:
@@ -62,12 +72,18 @@ class Health:
 
     async def _watch(self, request: bytes, context: _Context) -> None:
         known = await self._service(request, context) in self._services
-        if self._watches >= self._watches_max:
+        origin = self._origin_of(context)
+        if self._watches[origin] >= self._own_watches_max:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"This client has {self._own_watches_max} watches open already",
+            )
+        if self._watches.total() >= self._watches_max:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"{self._watches_max} watches are open, and no more are served",
             )
-        self._watches += 1
+        self._watches[origin] += 1
         try:
             # Or a status could not be sent beside the first reply, where that is not taken.
             await context.send_initial_metadata(())
@@ -78,7 +94,9 @@ class Health:
             # Ended by the client, or with the server: who is sent away would ask again at once.
             await asyncio.Event().wait()
         finally:
-            self._watches -= 1
+            self._watches[origin] -= 1
+            if not self._watches[origin]:
+                del self._watches[origin]
 
     async def _service(self, request: bytes, context: _Context) -> str:
         """The name that is asked about; a call with something else is ended here."""

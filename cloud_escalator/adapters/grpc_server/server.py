@@ -98,7 +98,8 @@ class GrpcServer:
         self._metrics = metrics
         self._streams: dict[EscalationStream, Peer] = {}
         self._pretenders: WeakSet[EscalationStream] = WeakSet()
-        self._health = Health(("", SERVICE, health.SERVICE_NAME), settings.limits)
+        services = ("", SERVICE, health.SERVICE_NAME)
+        self._health = Health(services, settings.limits, trust.origin_of)
         self._server: grpc.aio.Server | None = None
 
     async def __aenter__(self) -> Self:

@@ -11,6 +11,7 @@ called. gRPC calls for them from threads of its own.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Trust:
         clock: for certificates that run out during a stream.
 
     Raises:
-        ConfigError: a file is missing or not what it should be.
+        ConfigError: a file is missing or not what it should be, or no authority is valid any more.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Trust:
         metrics.certificates.plain_text.set(settings.is_plain_off_loopback)
         if settings.tls.given:
             self._files = CertificateFiles(settings.tls, metrics.certificates)
+            self._files.check_authorities()
             authorities = self._files.credentials.authorities
             self._revoked = RevocationList(settings.tls.revoked, authorities, metrics.certificates)
 
@@ -105,14 +107,19 @@ class Trust:
         """Who calls; whether it may is for `refusal` to say."""
         if self._files is None:
             return Peer(None, None)
-        (pem,) = context.auth_context()["x509_pem_cert"]
+        pem = _certificate_of(context)
         if _first(self._counted, (context.peer(), pem)):
             self._metrics.identified.inc()
-        try:
-            certificate = x509.load_pem_x509_certificate(pem)
-            return Peer(certificate, names_of(certificate))
-        except UNREADABLE:
-            return Peer(None, ())  # gRPC is not as strict about what it can read
+        return _read_peer(pem)
+
+    def origin_of(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+        """By what one client is told from another: its names, or without TLS its address."""
+        if self._files is None:
+            address, _, _port = context.peer().rpartition(":")
+            return address
+        pem = _certificate_of(context)
+        names = " ".join(name.uri for name in _read_peer(pem).names or ())
+        return names or hashlib.sha256(pem).hexdigest()
 
     def refusal(self, peer: Peer) -> str:
         """Why a client is not served at present, counted and logged; empty where it is."""
@@ -141,6 +148,20 @@ class Trust:
         if peer.certificate.not_valid_after_utc < now:
             return IdentityRefusal.EXPIRED
         return None
+
+
+def _certificate_of(context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    pem: bytes
+    (pem,) = context.auth_context()["x509_pem_cert"]
+    return pem
+
+
+def _read_peer(pem: bytes) -> Peer:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        return Peer(certificate, names_of(certificate))
+    except UNREADABLE:
+        return Peer(None, ())  # gRPC is not as strict about what it can read
 
 
 def _configuration(now: Credentials) -> grpc.ServerCertificateConfiguration:

@@ -36,12 +36,16 @@ class ImageFolderSource:
         Raises:
             ConfigError: It is absent, or holds no images.
         """
-        folder = Path(self.name)
-        if not self.name or not folder.is_dir():
+        try:
+            if not self.name:
+                raise FileNotFoundError
+            found = list(Path(self.name).iterdir())
+        except OSError as error:
             raise ConfigError(
-                f"There is no folder of images at {self.name!r}", remedy="Check source.uri"
-            )
-        self._paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+                f"There is no folder of images at {self.name!r}: {error.strerror or 'no name'}",
+                remedy="Check source.uri",
+            ) from error
+        self._paths = sorted(path for path in found if path.suffix.lower() in _SUFFIXES)
         if not self._paths:
             raise ConfigError(
                 f"The folder {self.name} holds no images",
@@ -61,14 +65,15 @@ class ImageFolderSource:
         """Reads the next image and waits until it is due.
 
         Raises:
-            TransientError: The file is no image, or larger than OpenCV takes.
+            TransientError: It is no file, no image, or larger than OpenCV takes.
         """
         if self._position >= len(self._paths):
             return None
         path = self._paths[self._position]
         moment_s = self._position / self.frame_rate_hz
         self._position += 1
-        pixels = load_picture(path)
+        # To open a pipe would wait for its writer for ever.
+        pixels = load_picture(path) if path.is_file() else None
         captured_at_ns = self._clock.now_ns()
         if self.live:
             due_ns = self._pacer.wait(moment_s, stop)

@@ -13,6 +13,10 @@ _LAG_MAX_S = 0.25
 _STEP_MAX_S = 10.0
 """Longest step from one moment to the next that is waited out, unless the one before was alike."""
 _ALIKE = 0.1
+_MOMENT_MAX_S = 1e12
+"""What lies beyond is no time of any recording, and more than an instant can hold."""
+_STEADY_STEP_MAX_S = 86_400.0
+"""Longest step that is waited out at all; damaged timestamps may be alike, and endless."""
 
 
 class Pacer:
@@ -42,6 +46,7 @@ class Pacer:
         Returns:
             The instant of capture, or None when `stop` was set.
         """
+        moment_s = min(max(moment_s, -_MOMENT_MAX_S), _MOMENT_MAX_S)
         if self._jumps(moment_s) or self._start_ns is None:
             self._start_ns = after_s(self._clock.now_ns(), -moment_s)
         due_ns = after_s(self._start_ns, moment_s)
@@ -57,7 +62,7 @@ class Pacer:
         """Whether a moment is no plausible next one; a steady picture a minute is plausible."""
         step_s, before_s = moment_s - self._moment_s, self._step_s
         self._moment_s, self._step_s = moment_s, step_s
-        alike = abs(step_s - before_s) <= _ALIKE * before_s
+        alike = step_s <= _STEADY_STEP_MAX_S and abs(step_s - before_s) <= _ALIKE * before_s
         if self._start_ns is None or alike or -_LAG_MAX_S <= step_s <= _STEP_MAX_S:
             return False
         if not self._told:

@@ -37,7 +37,11 @@ class V4l2Source:
             ConfigError: It is absent, busy, or no camera.
         """
         remedy = "Check source.uri, the device's permissions, and that no other process uses it"
-        if not Path(self.name).exists():
+        try:
+            exists = Path(self.name).exists()
+        except OSError:  # too long for a path, say
+            exists = False
+        if not exists:
             raise ConfigError(f"There is no camera device at {self.name}", remedy=remedy)
         device = cv2.VideoCapture(self.name, cv2.CAP_V4L2)
         if not device.isOpened():

@@ -13,6 +13,7 @@ import av
 import av.error
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -25,7 +26,8 @@ from foundation.errors import ConfigError, IntegrityError, TransientError
 log = logging.getLogger(__name__)
 
 _MISSING_SHARE_MAX = 0.02
-"""Frames that containers announce and decoders withhold even when nothing is wrong."""
+"""What containers announce and do not hold even when nothing is wrong."""
+_MISSING_S_MAX = 1.0
 _DEFAULT_RATE_HZ = 25.0
 _PIXELS_MAX = 1 << 26
 """Of a frame: twice those of 8K. The decoder claims memory for what a header says."""
@@ -59,6 +61,11 @@ class VideoSource:
         self._stream: VideoStream | None = None
         self._frames: Iterator[VideoFrame | None] = iter(())
         self._seen = 0
+        self._packets = 0
+        self._end_s = 0.0
+        self._has_key = False
+        self._key_pts: int | None = None
+        self._is_whole = False
         self._first_moment_s: float | None = None
 
     def __enter__(self) -> Self:
@@ -75,10 +82,12 @@ class VideoSource:
                 remedy="Name a file; a folder of images is source.kind images, a camera v4l2",
             )
         try:
-            self._container = av.open(self.name, mode="r")
+            # Without the prefix, what stands before a colon in a name would be a protocol.
+            self._container = av.open(f"file:{self.name}", mode="r")
         except FileNotFoundError as error:
             raise ConfigError(
-                f"There is no video file at {self.name}", remedy="Check source.uri"
+                f"There is no video file at {self.name}",
+                remedy="Check source.uri; it names a file of this machine and no address",
             ) from error
         except (av.error.FFmpegError, OSError, ValueError) as error:
             what = "is empty" if _is_empty(self.name) else f"cannot be read as video ({error})"
@@ -120,7 +129,7 @@ class VideoSource:
         """Decodes the next frame and waits until it is due.
 
         Raises:
-            TransientError: This part of the stream is damaged.
+            TransientError: This part of the stream is damaged, or of a format that nothing reads.
             IntegrityError: The file ends before its stream does, or holds no frame at all.
         """
         try:
@@ -130,7 +139,12 @@ class VideoSource:
             return None
         if frame is None:
             raise TransientError(f"{self.name}: damaged data after frame {self._seen}")
-        pixels = frame.to_ndarray(format="bgr24")
+        try:
+            pixels = frame.to_ndarray(format="bgr24")
+        except (av.error.FFmpegError, ValueError) as error:
+            raise TransientError(
+                f"{self.name}: a frame of format {frame.format.name} cannot be converted: {error}"
+            ) from error
         moment_s = self._moment_s(frame)
         self._seen += 1
         captured_at_ns = self._clock.now_ns()
@@ -156,6 +170,7 @@ class VideoSource:
                     f"{self.name} cannot be read beyond frame {self._seen}: {error}",
                     remedy="The file is damaged; the frames before were processed",
                 ) from error
+            self._note_packet(packet)
             try:
                 frames = packet.decode()
             except av.error.EOFError:
@@ -165,7 +180,26 @@ class VideoSource:
                 continue
             for frame in frames:
                 if isinstance(frame, VideoFrame):
-                    yield None if frame.is_corrupt else frame
+                    yield frame if self._can_show(frame) else None
+
+    def _note_packet(self, packet: Packet[VideoStream]) -> None:
+        self._packets += packet.size > 0
+        if packet.is_keyframe and not self._has_key:
+            self._has_key, self._key_pts = True, packet.pts
+        if packet.pts is not None and packet.time_base is not None:
+            end = packet.pts + (packet.duration or 0)
+            self._end_s = max(self._end_s, float(end * packet.time_base))
+
+    def _can_show(self, frame: VideoFrame) -> bool:
+        """Whether a frame shows what the camera saw.
+
+        A recording may begin between two key frames. What comes before the first of them is changes
+        to a picture that is not there; some decoders make them to grey and say nothing.
+        """
+        if self._has_key and not self._is_whole:
+            key_pts, pts = self._key_pts, frame.pts
+            self._is_whole = key_pts is None or pts is None or pts >= key_pts
+        return self._is_whole and not frame.is_corrupt
 
     def _moment_s(self, frame: VideoFrame) -> float:
         if self._forced_rate_hz or frame.time is None:
@@ -175,13 +209,36 @@ class VideoSource:
         return frame.time - self._first_moment_s
 
     def _check_whole(self) -> None:
+        """Compares what was there with what the container announces.
+
+        By packets, since a file that was cut without encoding it anew hides frames on purpose.
+        """
         announced = self._stream.frames if self._stream is not None else 0
+        announced_s = self._announced_s()
         if self._seen == 0:
             raise IntegrityError(
                 f"{self.name} holds no frame that can be decoded", remedy="Check source.uri"
             )
-        if announced and self._seen < announced * (1 - _MISSING_SHARE_MAX) - 1:
+        ends = ""
+        if announced and self._packets < announced * (1 - _MISSING_SHARE_MAX) - 1:
+            ends = f"{self._packets} of its {announced} frames"
+        elif self._end_s < announced_s * (1 - _MISSING_SHARE_MAX) - _MISSING_S_MAX:
+            ends = f"{self._end_s:.1f} of its {announced_s:.1f} seconds"
+        if ends:
             raise IntegrityError(
-                f"{self.name} ends after {self._seen} of its {announced} frames",
+                f"{self.name} ends after {ends}",
                 remedy="The file is damaged or cut off; the frames before were processed",
             )
+
+    def _announced_s(self) -> float:
+        """How long the header says that the pictures last; 0 where it does not say.
+
+        Matroska counts no frames. Of other containers FFmpeg may have guessed the duration, and one
+        of several streams, sound say, may last longer than the pictures.
+        """
+        container = self._container
+        if container is None or not container.format.name.startswith("matroska"):
+            return 0.0
+        if len(container.streams) > 1 or container.duration is None:
+            return 0.0
+        return container.duration / av.time_base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from edge_node.adapters.spool.database import FILE
@@ -27,7 +28,6 @@ def quarantine(folder: Path, now_ns: int, *, kept_max: int = 3) -> Path:
         if file.exists():
             os.replace(file, aside / file.name)  # noqa: PTH105 - as atomic as it gets, and says so
     for old in sorted(folder.glob("quarantine-*"))[:-kept_max]:
-        for file in old.iterdir():
-            file.unlink()
-        old.rmdir()
+        # Whatever somebody has put there; that it cannot be deleted is no failure of the spool.
+        shutil.rmtree(old, ignore_errors=True)
     return aside

@@ -2,7 +2,8 @@
 
 Writes are gathered: all that has come while the disk was busy becomes one transaction. Where the
 disk is full, read-only or failing, escalations go on without being kept, each is counted, and the
-spool is tried again; where the file is damaged it is moved aside, and a new one begins.
+spool is tried again; where the file is damaged it is moved aside, and a new one begins. What waited
+in it ends.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import queue
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,8 @@ from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.commands import Append, Claim, Command, End, GiveBack, Take
 from edge_node.adapters.spool.database import SpoolDatabase
 from edge_node.adapters.spool.entries import Ended, Entry, Totals
-from edge_node.adapters.spool.folder import FolderLock, quarantine
+from edge_node.adapters.spool.folder import FolderLock
+from edge_node.adapters.spool.losses import DAMAGED, PAUSE_S, How, Wrecks, loss_of
 from edge_node.adapters.spool.room import COMPACT_PAGES, check_disk, make_room
 from edge_node.config import SpoolSettings
 from edge_node.metrics import EdgeMetrics
@@ -74,7 +76,8 @@ class SpoolKeeper:
         self._said: set[str] = set()
         self._lock = FolderLock(self._folder)
         self._thread: threading.Thread | None = None
-        self._out: set[str] = set()
+        self._out: dict[str, str] = {}
+        self._wrecks = Wrecks(self._folder, cipher, self.run_id, metrics, clock)
         self._ends: dict[str, Ended] = {}
         self._held_count = 0
         self._held_bytes = 0
@@ -160,7 +163,7 @@ class SpoolKeeper:
         while open_:
             batch: list[Command] = []
             try:
-                command = self._queue.get(timeout=_TICK_S)
+                command = self._queue.get(timeout=PAUSE_S if self._wrecks else _TICK_S)
                 while command is not None:
                     batch.append(command)
                     if len(batch) >= _BATCH_MAX or self._queue.empty():
@@ -170,12 +173,14 @@ class SpoolKeeper:
             except queue.Empty:
                 pass
             self._work(batch, listener)
+        self._wrecks.close()
         if self._database is not None:
             self._database.close()
 
     def _work(self, batch: list[Command], listener: SpoolListener) -> None:
         if self._database is None and self._is_due(self._tried_at_ns, _TICK_S):
             self._try_again()
+        self._tell_lost(listener)  # before those that are known to have ended are noted
         self._write(batch, listener)
         for command in batch:
             if isinstance(command, Take):
@@ -185,6 +190,7 @@ class SpoolKeeper:
         if self._is_due(self._tidied_at_ns, _TIDY_S):
             self._tidied_at_ns = self._clock.now_ns()
             self._tidy(listener)
+        self._tell_lost(listener)
 
     def _write(self, batch: list[Command], listener: SpoolListener) -> None:
         """Writes a batch in one transaction, and tells what is kept and what is not."""
@@ -194,7 +200,7 @@ class SpoolKeeper:
             if isinstance(command, End) and len(self._ends) < _ENDS_MAX:
                 self._ends[command.ended.id] = command.ended
             elif isinstance(command, End):  # after hours without a disk, and most were never kept
-                self._out.discard(command.ended.id)
+                self._out.pop(command.ended.id, None)
                 listener.note_ended([command.ended.id])
         if not (appends or backs or self._ends):
             return
@@ -210,14 +216,14 @@ class SpoolKeeper:
                     for ended in self._ends.values():
                         self._database.end(ended)
                 written = True
-                own = [kept.escalation.id for kept in appends if kept.run == self.run_id]
-                self._out.update(own)
+                own = [kept.escalation for kept in appends if kept.run == self.run_id]
+                self._out.update((each.id, each.reason) for each in own)
                 self._say_mended()
             except sqlite3.Error as error:
                 self._fail(error)
-        self._out.difference_update(back.id for back in backs)
+        self._take_in(back.id for back in backs)
         if written:
-            self._out.difference_update(self._ends)
+            self._take_in(self._ends)
             listener.note_ended(list(self._ends))
             self._ends.clear()
         elif appends:
@@ -238,26 +244,25 @@ class SpoolKeeper:
                     continue
                 try:
                     found.append(self._database.kept(entry))
+                    self._out[entry.id] = entry.reason
                 except IntegrityError as error:
                     log.error("spool: %s", error)
                     damaged.append(entry)
                 if len(found) >= _TAKE_MAX:
                     break
-            self._let_go(damaged, EscalationOutcome.FAILED, Cause.DAMAGED, listener)
+            self._let_go(damaged, DAMAGED, listener)
         except sqlite3.Error as error:
             self._fail(error)
-        self._out.update(kept.escalation.id for kept in found)
         return found
 
     def _hand_over(self, escalation_id: str, listener: SpoolListener) -> None:
         kept = None
-        if self._database is not None and escalation_id not in self._out | self._ends.keys():
+        if self._database is not None and escalation_id not in self._out.keys() | self._ends.keys():
             try:
-                for entry in list(
-                    self._database.entries("id = ? AND outcome = ''", (escalation_id,))
-                ):
+                waiting = self._database.entries("id = ? AND outcome = ''", (escalation_id,))
+                for entry in list(waiting):
                     kept = self._database.kept(entry)
-                    self._out.add(escalation_id)
+                    self._out[escalation_id] = entry.reason
             except IntegrityError as error:
                 log.error("spool: %s", error)
             except sqlite3.Error as error:
@@ -272,7 +277,7 @@ class SpoolKeeper:
             return
         try:
             gone = make_room(database, settings, self._out)
-            self._let_go(gone, EscalationOutcome.EVICTED, Cause.SPOOL_FULL, listener)
+            self._let_go(gone, (EscalationOutcome.EVICTED, Cause.SPOOL_FULL), listener)
             self._count(database)
         except sqlite3.Error as error:
             self._fail(error)
@@ -286,7 +291,7 @@ class SpoolKeeper:
         try:
             old = list(database.entries("outcome = '' AND captured_at_ns < ?", (oldest_ns,)))
             old = [entry for entry in old if entry.id not in self._out]
-            self._let_go(old, EscalationOutcome.EXPIRED, Cause.NONE, listener)
+            self._let_go(old, (EscalationOutcome.EXPIRED, Cause.NONE), listener)
             past = [
                 e.id for e in database.entries("outcome <> '' AND ended_at_ns < ?", (oldest_ns,))
             ]
@@ -298,13 +303,7 @@ class SpoolKeeper:
         except sqlite3.Error as error:
             self._fail(error)
 
-    def _let_go(
-        self,
-        entries: list[Entry],
-        outcome: EscalationOutcome,
-        cause: Cause,
-        listener: SpoolListener,
-    ) -> None:
+    def _let_go(self, entries: list[Entry], how: How, listener: SpoolListener) -> None:
         """Ends escalations that nobody will answer; their crops are dropped.
 
         The listener learns of each what was asked, if it was in this run and can be read.
@@ -313,20 +312,12 @@ class SpoolKeeper:
         if database is None or not entries:
             return
         now_ns = self._clock.now_ns()
-        endings = []
-        for entry in entries:
-            late = None
-            if entry.run == self.run_id:
-                try:
-                    late = database.kept(entry).question
-                except IntegrityError as error:
-                    log.error("spool: %s", error)
-            endings.append((entry.reason, Ending(entry.id, outcome, cause, now_ns, None, late)))
+        losses = [loss_of(database, entry, how, self.run_id, now_ns) for entry in entries]
         with database.transaction():
             for entry in entries:
-                database.end(Ended(entry.id, outcome, cause, now_ns))
+                database.end(Ended(entry.id, *how, now_ns))
                 database.drop_crops([entry.id])
-        for reason, ending in endings:
+        for reason, ending in losses:
             listener.note_gone(reason, ending)
 
     def _reopen(self) -> None:
@@ -384,9 +375,18 @@ class SpoolKeeper:
             log.info("spool %s: escalations are kept again", self._folder)
 
     def _quarantine(self, error: Exception) -> None:
-        aside = quarantine(self._folder, self._clock.now_ns())
-        self._metrics.storage.quarantines.inc()
-        log.error("spool: %s; moved to %s, a new one begins", error, aside)
+        self._wrecks.add(error, self._out)
+        self._out = {}
+
+    def _tell_lost(self, listener: SpoolListener) -> None:
+        """Tells what a file that was moved aside took with it."""
+        for reason, ending in (*self._wrecks.read(self._ends), *self._wrecks.next()):
+            listener.note_lost(reason, ending)
+
+    def _take_in(self, ids: Iterable[str]) -> None:
+        """Nobody has these in hand any more."""
+        for each in ids:
+            self._out.pop(each, None)
 
     def _count(self, database: SpoolDatabase) -> Totals:
         totals = database.totals()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from prometheus_client import CollectorRegistry
 
 from edge_node.adapters.encoder import CropEncoder
@@ -11,6 +14,7 @@ from edge_node.values import Candidate
 from foundation.clock import SystemClock
 from foundation.escalations import Escalation
 from foundation.images import decode_image
+from foundation.levels import Level
 from tests.edge_node.escalations import candidate
 
 
@@ -44,6 +48,24 @@ def test_crop_keeps_its_pixels_and_its_question() -> None:
     pixels = decode_image(escalation.image, escalation.encoding, side_min_px=1, pixels_max=10_000)
     assert pixels.shape == (48, 64, 3)
     assert np.abs(pixels.astype(int) - offered.pixels).max() < 6
+
+
+@pytest.mark.parametrize(
+    ("text", "width"), [("webp80", 16_384), ("webp80@0.5", 40_000), ("jpeg80", 65_535)]
+)
+def test_crop_longer_than_a_side_of_its_format_is_shrunk(text: str, width: int) -> None:
+    """One of a line-scan camera; it would end the encoder's thread."""
+    one = candidate("a")
+    crop = np.full((64, width, 3), 90, np.uint8)
+    crops = encoder()
+    crops.offer(replace(one, pixels=crop, level=Level.parse(text)))
+    crops.close()
+    delivered: list[Escalation] = []
+    crops.run(lambda _, escalation: delivered.append(escalation))
+    (escalation,) = delivered
+    pixels = decode_image(escalation.image, escalation.encoding, side_min_px=1, pixels_max=1 << 24)
+    assert 16_000 < pixels.shape[1] < width
+    assert pixels.shape[0] == round(64 * pixels.shape[1] / width)
 
 
 def test_hand_off_is_bounded_and_never_blocks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 
 import pytest
@@ -70,6 +71,14 @@ def test_steady_slow_pace_is_kept() -> None:
     """A picture a minute: only the first step is taken for a jump."""
     captured, _ = play(*(60.0 * number for number in range(5)))
     assert captured == [0.0, 0.0, 60.0, 120.0, 180.0]
+
+
+@pytest.mark.parametrize("step_s", [1e10, 1e200, math.inf])
+def test_steps_without_end_are_never_waited_out(step_s: float) -> None:
+    """However alike they are: of a rate of nearly nothing, or of damaged timestamps."""
+    captured, waited = play(0.0, *(step_s * number for number in (1, 2, 3)))
+    assert captured == [0.0] * 4
+    assert waited == []
 
 
 def test_source_that_falls_behind_starts_anew() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 import zlib
+from contextlib import chdir
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from edge_node.adapters.sources.registry import make_source
 from edge_node.adapters.sources.v4l2 import V4l2Source
 from edge_node.adapters.sources.video import VideoSource
 from edge_node.config import SourceSettings
-from edge_node.ports import Capture, FrameSource
+from edge_node.ports import Capture, FrameSource, SourceFactory
 from foundation.clock import SystemClock
 from foundation.errors import ConfigError, HardcaseError, IntegrityError, TransientError
 from tests.support.videos import moving_squares, write_video
@@ -117,6 +120,88 @@ def test_video_cut_off_half_way_gives_what_is_there_and_says_so(tmp_path: Path) 
     assert "of its 60 frames" in str(errors[-1])
 
 
+def test_matroska_cut_off_half_way_says_so_too(tmp_path: Path) -> None:
+    """It counts no frames, but says how long it is."""
+    path = write_video(tmp_path / "v.mkv", moving_squares(150))
+    assert play(VideoSource(settings(path), SystemClock()))[1] == []
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    captures, errors = play(VideoSource(settings(path), SystemClock()))
+    assert 40 < len(captures) < 110
+    assert "of its 5.0 seconds" in str(errors[-1])
+
+
+def copied(source: Path, target: Path, *, skipped: int = 0, hidden: int = 0) -> Path:
+    """A copy of a video's packets, without the first ones, or with them before its beginning."""
+    late = {"avoid_negative_ts": "disabled"} if hidden else {}
+    with av.open(str(source)) as whole, av.open(str(target), mode="w", options=late) as copy:
+        stream = copy.add_stream_from_template(whole.streams.video[0])
+        packets = [packet for packet in whole.demux(video=0) if packet.size]
+        shift = hidden * (packets[0].duration or 0)
+        for packet in packets[skipped:]:
+            assert packet.pts is not None
+            assert packet.dts is not None
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            packet.stream = stream
+            copy.mux(packet)
+    return target
+
+
+def test_video_that_was_trimmed_is_whole(tmp_path: Path) -> None:
+    """Trimmed without encoding it anew: what is before its beginning is there, and is hidden."""
+    path = write_video(tmp_path / "v.mp4", moving_squares(40))
+    trimmed = copied(path, tmp_path / "trimmed.mp4", hidden=6)
+    captures, errors = play(VideoSource(settings(trimmed), SystemClock()))
+    assert errors == []
+    assert len(captures) == 34
+
+
+@pytest.mark.parametrize("kind", ["ts", "mkv"])
+def test_frames_before_the_first_key_frame_are_lost(tmp_path: Path, kind: str) -> None:
+    """The decoder makes them of grey and what changes; what it says of them is nothing."""
+    frames = [np.full_like(pixels, 200) | pixels for pixels in moving_squares(24)]
+    path = write_video(tmp_path / f"v.{kind}", frames)
+    late = copied(path, tmp_path / f"late.{kind}", skipped=3)
+    captures, errors = play(VideoSource(settings(late), SystemClock()))
+    assert len(errors) == 5  # up to the second group of eight
+    assert len(captures) == 16
+    for capture, pixels in zip(captures, frames[8:], strict=True):
+        assert np.abs(capture.pixels.astype(int) - pixels).mean() < 5
+
+
+def test_name_with_a_colon_is_a_file(tmp_path: Path) -> None:
+    """What stands before it is no protocol."""
+    write_video(tmp_path / "v.avi", moving_squares(3)).rename(tmp_path / "12:30:00.avi")
+    with chdir(tmp_path):
+        captures, _ = play(VideoSource(settings("12:30:00.avi"), SystemClock()))
+    assert len(captures) == 3
+
+
+@pytest.mark.parametrize("name", ["rtsp://127.0.0.1:9/a", "http://127.0.0.1:9/v.mp4", "pipe:0"])
+def test_address_is_no_file(name: str) -> None:
+    """Nobody is called, whose answer would be waited for without a bound."""
+    with (
+        pytest.raises(ConfigError, match="no address"),
+        VideoSource(settings(name), SystemClock()),
+    ):
+        pass
+
+
+def test_frames_of_a_format_that_nothing_converts_are_lost(tmp_path: Path) -> None:
+    """Two pixels a byte."""
+    path = tmp_path / "v.nut"
+    with av.open(str(path), mode="w") as container:
+        stream = container.add_stream("rawvideo", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "rgb4"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame(32, 32, "rgb4")))
+        container.mux(stream.encode(None))
+    captures, errors = play(VideoSource(settings(path), SystemClock()))
+    assert captures == []
+    assert ["rgb4" in str(error) for error in errors] == [True, True, False]
+    assert "no frame that can be decoded" in str(errors[-1])
+
+
 def test_damage_in_the_middle_of_a_video_loses_frames_not_the_rest(tmp_path: Path) -> None:
     """Lost pictures are reported one by one or decoded around; the stream goes on to its end."""
     path = write_video(tmp_path / "v.avi", moving_squares(60))
@@ -163,6 +248,26 @@ def test_image_larger_than_opencv_takes_is_a_lost_frame(tmp_path: Path) -> None:
     captures, errors = play(ImageFolderSource(settings(tmp_path), SystemClock()))
     assert len(captures) == 2
     assert ["b.png" in str(error) for error in errors] == [True]
+
+
+@pytest.mark.timeout(20)
+def test_pipes_and_folders_that_are_called_images_are_lost_frames(tmp_path: Path) -> None:
+    """Nobody writes into the pipe, and nobody waits for that."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((32, 32, 3), np.uint8))
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").mkdir()
+    captures, errors = play(ImageFolderSource(settings(tmp_path), SystemClock()))
+    assert len(captures) == 1
+    assert len(errors) == 2
+    assert "b.png" in str(errors[0])
+    assert "c.png" in str(errors[1])
+
+
+@pytest.mark.parametrize("source", [ImageFolderSource, V4l2Source, VideoSource])
+def test_name_longer_than_names_can_be(source: SourceFactory) -> None:
+    """Is the name of nothing."""
+    with pytest.raises(ConfigError), source(settings("x" * 300), SystemClock()):
+        pass
 
 
 @pytest.mark.parametrize("make", [False, True], ids=["absent", "empty"])

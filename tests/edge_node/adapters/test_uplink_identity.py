@@ -10,7 +10,7 @@ import grpc.aio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from certificates.authority import Issued
+from certificates.authority import Authority, Issued
 from edge_node.adapters.uplink import open_certificates
 from edge_node.config import EdgeSettings
 from edge_node.values import EscalationOutcome
@@ -187,6 +187,16 @@ async def test_open_stream_makes_place_for_a_renewed_certificate(pki: Pki) -> No
             assert (await link.endings(2))[1].outcome is EscalationOutcome.ANSWERED
         for reason in ("identity", "unavailable", "ended_by_escalator", "refused"):
             assert link.value(ERRORS, reason=reason) == 0
+
+
+def test_authorities_that_are_over_do_not_stop_a_node(
+    pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its frames need no escalator; which file it is, is said."""
+    tls = pki.settings(pki.device(DEVICE))
+    pki.ca.write_bytes((Authority.create(tmp_path / "x", days=1e-9).folder / "ca.crt").read_bytes())
+    opened(settings_of(tls))
+    assert f"No authority in {pki.ca} (tls.ca) is valid any longer" in caplog.text
 
 
 def settings_of(tls: dict[str, str], **more: str) -> EdgeSettings:

@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_node.config import CropSettings, PolicySettings
 from edge_node.logic.aim import Aim, BudgetAim
-from edge_node.logic.plan import Planner
+from edge_node.logic.plan import Planner, Prices
 from edge_node.logic.policy import Decision, Policy
 from edge_node.logic.rows import Floats, Rows
 from edge_node.logic.spending import Ledger, Limits
@@ -45,6 +45,28 @@ def ledger_of(values: PolicySettings) -> Ledger:
 def aim_of(values: PolicySettings) -> BudgetAim:
     """The most gain for those budgets."""
     return BudgetAim(values, ledger_of(values))
+
+
+class PostedPrice:
+    """A price of a byte that the test sets."""
+
+    def __init__(self) -> None:
+        self.per_byte = 0.0
+
+    def of(self, values: PolicySettings) -> BudgetAim:
+        """An aim with that price, and the budgets of the settings."""
+        return _Posted(values, self)
+
+
+class _Posted(BudgetAim):
+    def __init__(self, values: PolicySettings, posted: PostedPrice) -> None:
+        super().__init__(values, ledger_of(values))
+        self._posted = posted
+
+    def prices(self, now_ns: int) -> Prices:
+        """What was set."""
+        del now_ns
+        return Prices(self._posted.per_byte)
 
 
 def policy(

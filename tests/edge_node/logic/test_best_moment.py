@@ -7,7 +7,8 @@ import numpy as np
 from edge_node.logic.moments import MOMENTS_MAX
 from edge_node.logic.rhythm import PERIOD_NS
 from edge_node.values import Reason
-from tests.edge_node.logic.policies import FRAME_NS, consider, policy, textured
+from foundation.gains import GainModel, LevelCosts, variance_gains
+from tests.edge_node.logic.policies import FRAME_NS, PostedPrice, consider, policy, textured
 from tests.edge_node.logic.scene import HEIGHT, NOW_NS, WIDTH, rows_of
 
 
@@ -52,6 +53,36 @@ def test_blurred_track_is_asked_about_with_its_sharp_moment() -> None:
     assert decision.moment.sequence == 10
 
 
+def test_moment_that_is_worth_its_price_is_sent_though_the_present_frame_is_not() -> None:
+    """It was held of the small track; the large one is refused, then cut by the border."""
+    aim = PostedPrice()
+    asking = policy(aim=aim.of, min_track_frames=5)
+    rows = rows_of({"first_sequence": 8})
+    assert consider(asking, rows, 9, pixels=textured(590, 390, 630, 430, contrast=80)) == []
+    aim.per_byte = 2e-5
+    rows["box"] = rows["seen_box"] = (400, 300, 900, 800)
+    for frame in range(20, 30):
+        assert consider(asking, rows, frame, now_ns=NOW_NS + frame * FRAME_NS) == []
+    rows["box"] = rows["seen_box"] = (400, 460, 900, 960)
+    sent = [
+        decision.region.width
+        for frame in range(30, 40)
+        for decision in consider(asking, rows, frame, now_ns=NOW_NS + frame * FRAME_NS)
+    ]
+    assert sent == [192]
+
+
+def test_blurred_track_is_sent_as_it_is_where_crops_are_never_worth_it() -> None:
+    """What was held of it is a crop."""
+    whole = variance_gains([LevelCosts(level="webp80")], crop_share=0.0, frame_share=1.0)
+    asking = policy(model=whole, min_track_frames=15)
+    rows = rows_of({})
+    assert consider(asking, rows, 10, pixels=textured(590, 390, 630, 430, contrast=80)) == []
+    (decision,) = consider(asking, rows, 20, pixels=textured(590, 390, 630, 430, contrast=3))
+    assert decision.moment is None
+    assert decision.region.width == WIDTH
+
+
 def test_better_moment_replaces_the_held_one_and_a_worse_one_does_not() -> None:
     """Better by enough to be worth the copy."""
     asking = policy(min_track_frames=30)
@@ -77,6 +108,53 @@ def test_moments_are_bounded_and_what_finds_no_room_is_counted() -> None:
     assert len(asking.moments) == MOMENTS_MAX
     assert np.count_nonzero(rows["held_merit"]) == MOMENTS_MAX
     assert asking.moments.refused > 0
+
+
+def test_track_that_is_not_seen_whole_takes_no_turn_and_no_room() -> None:
+    """However much an answer about it would gain: there is no moment to be had of it."""
+    noise = textured(0, 0, WIDTH, HEIGHT, contrast=80)
+    cut = {"box": (0, 40, 12, 52), "score": 0.5, "best_score": 0.5}
+    places = [(30.0 * (n % 10) + 20, 40.0 * (n // 10) + 400) for n in range(70)]
+    rows = rows_of(cut, *({"box": (x, y, x + 12, y + 12)} for x, y in places))
+    asking = policy(min_track_frames=1000)
+    consider(asking, rows, 10, now_ns=at_ns(10), pixels=noise)
+    assert len(asking.moments) == 2
+    cut_too = rows_of(*[cut] * 3)
+    for frame in range(11, 400):
+        consider(asking, rows, frame, now_ns=at_ns(frame), pixels=noise)
+    asking.moments.refused = 0
+    consider(asking, cut_too, 400, now_ns=at_ns(400), pixels=noise)
+    assert asking.moments.full
+    assert asking.moments.refused == 0
+
+
+def test_new_track_among_many_is_looked_at_soon() -> None:
+    """It may be gone by the time that all the others have had their turn."""
+    asking = policy(min_track_frames=1000)
+    noise = textured(0, 0, WIDTH, HEIGHT, contrast=80)
+    places = [(60.0 * (n % 10) + 20, 60.0 * (n // 10) + 400) for n in range(31)]
+    rows = rows_of(*({"box": (x, y, x + 12, y + 12)} for x, y in places))
+    for frame in range(10, 110):
+        consider(asking, rows[:30], frame, now_ns=at_ns(frame), pixels=noise)
+    assert len(asking.moments) == 30
+    for frame in range(110, 113):
+        consider(asking, rows, frame, now_ns=at_ns(frame), pixels=noise)
+    assert asking.moments.of(31) is not None
+
+
+def test_track_that_the_audit_will_draw_is_held_though_nothing_is_expected_of_the_answer() -> None:
+    """A learned model may expect a loss where the edge is sure; the draw knows nothing of that."""
+    learned = GainModel(
+        levels=(LevelCosts(level="webp80"),),
+        score_knots=(0.0, 0.5, 0.9, 1.0),
+        gains=(((0.0, 0.25, -0.02, -0.05),),),
+    )
+    asking = policy(model=learned, foresees=lambda track_id: track_id > 0)
+    noise = textured(0, 0, WIDTH, HEIGHT, contrast=80)
+    rows = rows_of({"score": 0.95, "best_score": 0.98})
+    for frame in range(10, 20):
+        assert consider(asking, rows, frame, now_ns=at_ns(frame), pixels=noise) == []
+    assert asking.moments.of(1) is not None
 
 
 def test_tracks_that_the_audit_will_draw_are_held_and_not_asked() -> None:

@@ -176,6 +176,58 @@ def test_asks_lie_in_the_frame_hold_their_members_and_are_worth_their_price(
         assert (inside[:, 2:] <= [region.x2, region.y2]).all()
 
 
+@given(
+    scenes(),
+    st.sampled_from([(1.0, 0.0), (0.9, 1.0), (0.0, 0.6)]),
+    st.sampled_from([0.3, 1.0, 4.0]),
+    st.floats(0.0, 2.0),
+)
+def test_nothing_is_planned_above_the_highest_bid(
+    scene: tuple[list[list[float]], float],
+    shares: tuple[float, float],
+    size_ratio: float,
+    times: float,
+) -> None:
+    """Of crops, and of whole frames where crops are never worth it; and whoever gains bids."""
+    model = gain_model(crop_share=shares[0], frame_share=shares[1])
+    planner = Planner(model, SETTINGS)
+    for level in (0, 1):
+        planner.learn_size(level, 1000.0, 1000.0 * size_ratio)
+    boxes = np.array(scene[0], np.float32)
+    gains = np.full((2, len(boxes)), [[0.2], [0.1]], np.float32)
+    bids = planner.bids(boxes, gains, FRAME)
+    assert (bids > 0).all()
+    prices = Prices(times * float(bids.max()))
+    asks = planner.plan(boxes, gains, np.ones(len(boxes), np.bool_), FRAME, prices, flat)
+    assert asks == [] or times < 1
+
+
+def test_where_crops_are_never_worth_it_the_offer_is_a_share_of_a_frame() -> None:
+    """So that whole frames have a price, too."""
+    planner = Planner(gain_model(crop_share=0.0, frame_share=0.6), SETTINGS)
+    boxes = np.array([[100, 100, 120, 120], [400, 300, 420, 320]], np.float32)
+    gains, anchors = np.full((2, 2), [[0.2], [0.05]], np.float32), np.ones(2, np.bool_)
+    value, size, encode_s = planner.quote(boxes, gains, FRAME, Prices(0.0))
+    (ask,) = planner.plan(boxes, gains, anchors, FRAME, Prices(0.0), flat)
+    assert value.tolist() == pytest.approx([0.5 * ask.value] * 2)
+    assert size.tolist() == pytest.approx([0.5 * ask.size_bytes] * 2, rel=1e-3)
+    assert encode_s.tolist() == pytest.approx([0.5 * ask.encode_s] * 2)
+
+
+def test_crops_that_turn_out_smaller_than_predicted_pay_a_higher_price() -> None:
+    """What a camera's crops take is known from those that were encoded."""
+    planner = Planner(gain_model(), SETTINGS)
+    box = np.array([[100, 100, 300, 300]], np.float32)
+    gains, anchors = np.full((2, 1), [[0.2], [0.1]], np.float32), np.ones(1, np.bool_)
+    dear = Prices(1.5 * float(planner.bids(box, gains, FRAME)[0]))
+    assert planner.plan(box, gains, anchors, FRAME, dear, flat) == []
+    for level in (0, 1):
+        planner.learn_size(level, 1000.0, 100.0)
+    value, size, _ = planner.quote(box, gains, FRAME, dear)
+    assert value[0] > dear.per_byte * size[0]
+    assert len(planner.plan(box, gains, anchors, FRAME, dear, flat)) == 1
+
+
 @given(scenes())
 def test_one_proposal_gets_the_region_of_crop_region(
     scene: tuple[list[list[float]], float],

@@ -13,11 +13,20 @@ from hypothesis import strategies as st
 
 from edge_node.config import PolicySettings
 from edge_node.logic.aim import Aim, BudgetAim, RiskAim
-from edge_node.logic.plan import Prices
 from edge_node.logic.risk import Promise, RiskTarget, RiskThreshold
+from edge_node.logic.spending import Reservation
 from edge_node.values import Reason, Suppression
+from foundation.escalations import Region
 from foundation.gains import GainModel, LevelCosts, variance_gains
-from tests.edge_node.logic.policies import FRAME_NS, HIGH, consider, ledger_of, policy, view
+from tests.edge_node.logic.policies import (
+    FRAME_NS,
+    HIGH,
+    PostedPrice,
+    consider,
+    ledger_of,
+    policy,
+    view,
+)
 from tests.edge_node.logic.scene import HEIGHT, NOW_NS, WIDTH, rows_of
 
 
@@ -63,26 +72,11 @@ def test_track_that_lies_in_two_crops_is_asked_about_in_one() -> None:
     assert sorted(one for d in consider(policy(), rows) for one in d.asked) == [0, 1]
 
 
-class PostedPrice(BudgetAim):
-    """A price of a byte that the test sets."""
-
-    per_byte = 1.0
-
-    def prices(self, now_ns: int) -> Prices:
-        """What was set."""
-        del now_ns
-        return Prices(self.per_byte)
-
-
 def test_what_was_refused_is_offered_once_the_price_falls_below_its_bid() -> None:
     """With the next frame; while the price is above it, only the bid is made anew."""
-    aims: list[PostedPrice] = []
-
-    def posted(values: PolicySettings) -> PostedPrice:
-        aims.append(PostedPrice(values, ledger_of(values)))
-        return aims[-1]
-
-    asking, rows = policy(aim=posted), rows_of({})
+    posted = PostedPrice()
+    posted.per_byte = 1.0
+    asking, rows = policy(aim=posted.of), rows_of({})
     assert consider(asking, rows) == []
     assert asking.suppressed == {Suppression.PRICE: 1}
     for frame in range(11, 20):
@@ -90,10 +84,64 @@ def test_what_was_refused_is_offered_once_the_price_falls_below_its_bid() -> Non
     bid = float(rows["bid"][0])
     assert 0 < bid < 1
     later_ns = NOW_NS + 19 * FRAME_NS + 1
-    aims[0].per_byte = 1.01 * bid
+    posted.per_byte = 1.01 * bid
     assert consider(asking, rows, 20, now_ns=later_ns) == []
-    aims[0].per_byte = 0.5 * bid
+    posted.per_byte = 0.5 * bid
     assert [one.asked for one in consider(asking, rows, 21, now_ns=later_ns)] == [(0,)]
+
+
+class HeldLock(BudgetAim):
+    """Another camera has the node's budget at hand when the first offer is made."""
+
+    free = False
+
+    def reserve(
+        self, value: float, size_bytes: float, encode_s: float, now_ns: int
+    ) -> Reservation | Suppression:
+        """Refuses once."""
+        if not self.free:
+            self.free = True
+            return Suppression.BUDGET_CONTENDED
+        return super().reserve(value, size_bytes, encode_s, now_ns)
+
+
+def test_what_met_a_held_lock_is_offered_with_the_next_frame() -> None:
+    """It may be gone before its bid is made anew."""
+    asking = policy(aim=lambda values: HeldLock(values, ledger_of(values)))
+    assert consider(asking, rows_of({"score": 0.9, "best_score": 0.9}), 9) == []
+    rows = rows_of({})
+    assert consider(asking, rows, 10, now_ns=NOW_NS + 1) == []
+    assert asking.suppressed == {Suppression.BUDGET_CONTENDED: 1}
+    assert len(consider(asking, rows, 11, now_ns=NOW_NS + FRAME_NS)) == 1
+
+
+def test_whole_frame_that_was_refused_is_offered_again() -> None:
+    """Where crops are never worth it, a track by itself bids nothing; the frame does."""
+    whole = variance_gains([LevelCosts(level="webp80")], crop_share=0.0, frame_share=1.0)
+    asking = policy(model=whole, requests_burst=1.0, requests_per_s=1.0, cooldown_s=0.0)
+    assert len(consider(asking, rows_of({}))) == 1
+    rows = rows_of({})
+    decisions = [
+        decision
+        for frame in range(1, 60)
+        for decision in consider(asking, rows, 10 + frame, now_ns=NOW_NS + frame * FRAME_NS)
+    ]
+    assert [one.region.width for one in decisions] == [WIDTH]
+
+
+def test_unlike_frame_is_worth_as_much_where_crops_are_never_worth_it() -> None:
+    """It is no crop; and what is drawn by lot is seen as well as can be."""
+    levels = [LevelCosts(level="avif30", log_bytes=-6.0), LevelCosts(level="webp80")]
+    table = {"score_knots": (0.0, 0.5, 1.0), "gains": (((0, 0.1, 0),), ((0, 0.2, 0),))}
+    shares = {"crop_share": 0.0, "frame_share": 1.0}
+    asking = policy(model=GainModel(levels=levels, **table, **shares))
+    paid = asking.pay(Region(0, 0, WIDTH, HEIGHT), 0.25, view())
+    assert not isinstance(paid, Suppression)
+    assert paid[0].value == pytest.approx(0.25)
+    assert asking.pay(Region(0, 0, 192, 192), 0.25, view()) is Suppression.PRICE
+    drawn = asking.pay(Region(0, 0, 192, 192), 1.0, view(), by_lot=True)
+    assert not isinstance(drawn, Suppression)
+    assert drawn[0].level == 1
 
 
 def test_object_cut_by_the_frame_is_not_asked() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -185,6 +186,23 @@ def test_nothing_is_known_until_the_model_has_looked() -> None:
         ("on_time", []),
         ("failed", []),
     ]
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_scene_that_nobody_has_looked_at_for_long_is_not_known(
+    caplog: pytest.LogCaptureFixture, *, is_empty: bool
+) -> None:
+    """A model that fails for good does not look like an empty scene, and is said once."""
+    seen = Detections.empty() if is_empty else square(10)
+    bench = Bench(lambda call: seen if call < 2 or call == 14 else None)
+    with bench.running():
+        for _ in range(15):
+            bench.frame()
+    assert bench.outcomes() == ["on_time"] * 2 + ["failed"] * 12 + ["on_time"]
+    tracks = [frame["tracks"] for frame in bench.results.of_type("frame")[2:]]
+    counts = [None if one is None else len(one) for one in tracks]
+    assert counts == ([0] * 8 + [None] * 4 + [0] if is_empty else [1] * 13)
+    assert len(caplog.messages) == 1
 
 
 def test_change_of_frame_size_ends_all_tracks() -> None:

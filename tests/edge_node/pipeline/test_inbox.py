@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
+
 from edge_node.pipeline.inbox import Arrival, LaneInbox
 from edge_node.values import Encoded
 
@@ -20,6 +22,17 @@ def test_newest_frame_wins_and_the_displaced_one_is_returned() -> None:
     assert inbox.offer(arrival(1)) == arrival(0)
     assert inbox.take(ended_before=False).arrival == arrival(1)
     assert inbox.offer(arrival(2)) is None
+
+
+def test_lost_picture_displaces_no_picture() -> None:
+    """It comes back itself, to be counted; another lost one it displaces."""
+    inbox = LaneInbox()
+    shown, lost = Arrival(0, 0, np.zeros((2, 2, 3), np.uint8)), arrival(1)
+    assert inbox.offer(shown) is None
+    assert inbox.offer(lost) is lost
+    assert inbox.take(ended_before=False).arrival is shown
+    assert inbox.offer(lost) is None
+    assert inbox.offer(shown) is lost
 
 
 def test_hand_over_waits_until_the_slot_is_empty() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from foundation.bundle import Bundle
 from foundation.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from foundation.gains import GainModel, LevelCosts
 from model_workshop.__main__ import main
 from model_workshop.calibration.bundles import calibrate_bundle
 from model_workshop.datasets import read_split, split_digest
@@ -50,14 +51,16 @@ def test_calibrate_writes_and_reports(
 
 def test_the_training_split_is_refused(folder: Path) -> None:
     """There the scores are better than anywhere else, and so would be what they are worth."""
-    split = read_split(folder / "val")
+    split, other = (read_split(folder / name) for name in ("val", "test"))
     bundle = make_bundle()
     card = bundle.info.model_card.model_copy(
         update={"dataset_digests": {"train": split_digest(split)}}
     )
     info = bundle.info.model_copy(update={"model_card": card})
-    with pytest.raises(ConfigError, match="squares was trained on"):
-        calibrate_bundle(dataclasses.replace(bundle, info=info), split)
+    trained = dataclasses.replace(bundle, info=info)
+    for fit, check in ((split, None), (other, split)):
+        with pytest.raises(ConfigError, match=r"squares was trained on .*val"):
+            calibrate_bundle(trained, fit, check=check)
 
 
 def test_the_same_images_to_fit_and_to_check_are_refused(
@@ -78,3 +81,25 @@ def test_a_crop_model_is_calibrated_where_it_is_asked(tmp_path: Path) -> None:
     result = calibrate_bundle(make_bundle(192, 192), split, proposer=frame)
     assert frame.digest in result.bundle.info.model_card.parents
     assert result.tables[0].hits["all"] > 0
+
+
+def test_a_policy_goes_with_the_scores_that_it_was_fitted_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is written opens, and says that asking has to be fitted anew; the same fit keeps it."""
+    source = make_bundle()
+    levels = (LevelCosts(level="webp80"),)
+    for name in ("first", "again"):
+        policy = GainModel(
+            edge_scores=source.scores_digest,
+            levels=levels,
+            score_knots=(0.0, 1.0),
+            gains=(((0.0, 1.0),),),
+        )
+        dataclasses.replace(source, policy=policy).write(tmp_path / f"{name}-before")
+        paths = [str(tmp_path / f"{name}-before"), str(folder / "val")]
+        assert main(["calibrate", *paths, "--out", str(tmp_path / name)]) == EXIT_OK
+        source = Bundle.open(tmp_path / name)
+        kept = name == "again"
+        assert (source.policy is not None) is kept
+        assert ("policy was fitted on other scores" in capsys.readouterr().out) is not kept

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError, IntegrityError
 from foundation.manifest import Calibration
-from model_workshop.datasets import Split, read_split
+from model_workshop.datasets import Split, read_split, split_digest
 from model_workshop.evaluation.coco import evaluate
 from model_workshop.evaluation.detecting import find
 from model_workshop.evaluation.figures import Evaluation, read_evaluation
@@ -27,6 +27,7 @@ from model_workshop.evaluation.measure import (
     side_by_side,
 )
 from model_workshop.evaluation.page import render_page
+from model_workshop.evaluation.wording import warnings
 from tests.support.bundles import make_bundle
 from tests.support.datasets import write_split
 from tests.support.graphs import family_model, replace_model
@@ -226,3 +227,40 @@ def test_page_shows_bundles_strata_and_worst_images(
     assert page.count("title>missed: ") >= 18
     assert not both[1].judgement.reported.any()
     assert len(grounds.split.pictures) == 6
+
+
+@pytest.mark.parametrize(("part", "words"), [("train", "TRAINED on"), ("scores", "FROM THIS")])
+def test_a_split_that_a_bundle_was_made_from_is_said_to_flatter(
+    tmp_path: Path, part: str, words: str
+) -> None:
+    """Figures of the data of the fit are never given as though the data had been held out."""
+    split = _split(tmp_path / "val")
+    bundle = make_bundle()
+    card = bundle.info.model_card.model_copy(
+        update={"dataset_digests": {part: split_digest(split), "test": split_digest(split)}}
+    )
+    info = bundle.info.model_copy(update={"model_card": card})
+    evaluation = measure_bundles(
+        [bundle, dataclasses.replace(bundle, info=info)], split, options=_OPTIONS
+    )
+    assert [one.made_from for one in evaluation.bundles] == [(), (part,)]
+    (warning,) = warnings(evaluation)
+    assert words in warning
+
+
+@pytest.mark.parametrize(
+    ("change", "recall"),
+    [({"score_floor": 0.9999}, 0.0), ({"detections_max": 1}, 1 / 3), ({}, 1.0)],
+)
+def test_what_a_service_never_finds_is_not_reported(
+    tmp_path: Path, change: dict[str, float], recall: float
+) -> None:
+    """A floor above all scores would hold every floor of recall, and detect nothing in service."""
+    split = read_split(write_split(tmp_path / "val", images=6, width=64, height=64, side=20))
+    bundle = make_bundle()
+    postprocess = bundle.info.postprocess.model_copy(update=change)
+    info = bundle.info.model_copy(update={"postprocess": postprocess})
+    bundle = dataclasses.replace(bundle, info=info)
+    figures = measure_bundles([bundle], split, options=_OPTIONS).bundles[0].overall
+    assert figures.recall.value == pytest.approx(recall)
+    assert figures.ap50_95.value == pytest.approx(0.2, abs=0.1)

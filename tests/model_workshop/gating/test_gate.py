@@ -297,3 +297,21 @@ def test_a_model_quantized_to_uselessness_is_refused(
     assert "overall: ap50_95" in message
     assert "is below 31.4 points" in message
     assert "class/person: ap50" in message
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [("train-2", "was trained on"), ("scores", "has its calibration and thresholds from")],
+)
+def test_a_split_that_a_bundle_was_made_from_does_not_judge_it(
+    place: Workplace, part: str, message: str
+) -> None:
+    """There it is better than anywhere else, in its thresholds as in its weights."""
+    bundle = Bundle.open(place.good)
+    digests = {"test": "0" * 64, part: split_digest(read_split(place.split))}
+    card = bundle.info.model_card.model_copy(update={"dataset_digests": digests})
+    info = bundle.info.model_copy(update={"model_card": card})
+    made = dataclasses.replace(bundle, info=info)
+    with pytest.raises(ConfigError, match=message):
+        read_gate(place.floors(), place.split).judge(made)
+    assert read_gate(place.floors(), place.other).judge(made).passed

@@ -141,11 +141,19 @@ def test_the_reason_says_that_the_bound_was_judged() -> None:
 @pytest.mark.parametrize(("rule", "passed"), [("skip", True), ("refuse", False)])
 def test_a_stratum_with_too_few_objects_is_said_aloud(rule: str, passed: bool) -> None:
     """20 objects say little; whether that refuses a model, the file decides."""
-    limits = {"judged_by": "point", "strata": {"size/smallest": {"ap50_95": 90}}}
+    strata = {"size/smallest": {"ap50_95": 90}}
+    limits = {"judged_by": "point", "overall": {"ap50_95": 30}, "strata": strata}
     judgement = judge(MEASURED, floors(floors_points=limits, too_few_objects=rule))
     assert judgement.passed is passed
-    assert judgement.rulings[0].verdict is Verdict.TOO_FEW
+    assert judgement.rulings[1].verdict is Verdict.TOO_FEW
     assert "too few objects: 20 < 30" in judgement.table()
+
+
+def test_a_split_on_which_no_limit_can_be_judged_refuses() -> None:
+    """Nothing was held, however leniently the file takes strata that are too small."""
+    limits = {"judged_by": "point", "strata": {"size/smallest": {"ap50_95": 1}}}
+    judgement = judge(MEASURED, floors(floors_points=limits, too_few_objects="skip"))
+    assert judgement.reasons == ("no limit was judged: every stratum that has one is too small",)
 
 
 def test_every_stratum_means_every_one() -> None:

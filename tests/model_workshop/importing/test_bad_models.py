@@ -10,8 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from foundation.errors import ConfigError, IntegrityError
-from model_workshop.importing.families import import_model
+from foundation.errors import EXIT_CONFIG, ConfigError, IntegrityError
+from model_workshop.__main__ import main
+from model_workshop.importing.families import import_model, read_labels
 from model_workshop.importing.layouts import Family
 from tests.support.bundles import LABELS, grid_model
 from tests.support.foreign import (
@@ -153,3 +154,112 @@ def test_a_class_without_a_label_fails_loudly(tmp_path: Path) -> None:
     model = foreign_model(Family.YOLO_END2END)
     with pytest.raises(IntegrityError, match="class 2, but has 2 labels"):
         import_proto(model, tmp_path, labels=LABELS[:2])
+
+
+def _made(nodes: list[onnx.NodeProto], outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """A model of 64x64 pixels with what it needs to cut them into nothing."""
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 64, 64])
+    constants = {
+        "zeros": np.array([0, 0]),
+        "axes": np.array([2, 3]),
+        "fourth": np.zeros((1, 1, 0, 0), np.float32),
+        "twice": np.array([1, 1, 4, 4], np.float32),
+        "large": np.zeros((1, 1, 256, 256), np.float32),
+    }
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "odd", [image], outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    return model
+
+
+def _floats(name: str, *shape: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+_CUT = helper.make_node("Slice", ["image", "zeros", "zeros", "axes"], ["empty"])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        _made([_CUT], [_floats("empty", 1, 3, 0, 0)]),
+        _made(
+            [_CUT, helper.make_node("Concat", ["empty", "empty"], ["both"], axis=1)],
+            [_floats("both", 1, 6, 0, 0)],
+        ),
+        _made(
+            [_CUT, helper.make_node("Concat", ["empty", "fourth"], ["box"], axis=1)],
+            [_floats("empty", 1, 3, 0, 0), _floats("box", 1, 4, 0, 0)],
+        ),
+        _made(
+            [
+                helper.make_node("Resize", ["image", "", "twice"], ["heat"]),
+                helper.make_node("Concat", ["heat", "large"], ["box"], axis=1),
+            ],
+            [_floats("heat", 1, 3, 256, 256), _floats("box", 1, 4, 256, 256)],
+        ),
+    ],
+    ids=["one empty", "planes empty", "grid empty", "more cells than pixels"],
+)
+def test_outputs_without_a_grid_are_no_layout(model: onnx.ModelProto, tmp_path: Path) -> None:
+    """A division by no cells is no message."""
+    with pytest.raises(ConfigError, match="a layout that is not known"):
+        import_proto(model, tmp_path)
+
+
+def test_a_list_of_tensors_is_no_output(tmp_path: Path) -> None:
+    """Only tensors can be bound."""
+    made = helper.make_node("SequenceConstruct", ["image", "image"], ["several"])
+    several = helper.make_tensor_sequence_value_info("several", TensorProto.FLOAT, None)
+    with pytest.raises(IntegrityError, match="puts out 'several', which is no tensor but a list"):
+        import_proto(_made([made], [several]), tmp_path)
+
+
+def test_sides_beyond_what_a_bundle_may_have_are_refused(tmp_path: Path) -> None:
+    """Before the model has run on a picture of that size."""
+    model = foreign_model(Family.YOLOV8)
+    for size in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        size.dim_param = "any"
+    with pytest.raises(ConfigError, match=r"takes 9999x64 pixels.*sides of 8192 pixels at most"):
+        import_proto(model, tmp_path, size=(9999, 64))
+
+
+def test_metadata_that_are_no_size_are_no_answer(tmp_path: Path) -> None:
+    """An infinite side is as good as none."""
+    model = foreign_model(Family.YOLOV8)
+    for size in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        size.dim_param = "any"
+    model.metadata_props.add(key="imgsz", value="[1e400, 64]")
+    with pytest.raises(ConfigError, match="does not say for which it was made"):
+        import_proto(model, tmp_path)
+
+
+def test_damaged_names_and_types_are_refused(tmp_path: Path) -> None:
+    """A byte that is no text, and a number that stands for no type."""
+    data = foreign_model(Family.YOLOV8).SerializeToString()
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(data.replace(b"Transpose", b"Transp\xffse"))
+    with pytest.raises(IntegrityError, match=r"damaged\.onnx is not a valid ONNX model"):
+        import_model(path, None, LABELS, name="m", license_name="unknown")
+    model = foreign_model(Family.YOLOV8)
+    second = helper.make_tensor_value_info("depth", 48, [1, 1, 64, 64])
+    model.graph.input.append(second)
+    with pytest.raises((ConfigError, IntegrityError), match=r"type 48|not a valid ONNX model"):
+        import_proto(model, tmp_path)
+
+
+def test_a_name_that_no_bundle_may_have_is_found_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some exporters write every setting into the file's name."""
+    model = str(tmp_path / f"{'long' * 20}.onnx")
+    assert main(["import", model, "--out", str(tmp_path / "out")]) == EXIT_CONFIG
+    assert "The bundle's name has 80 characters. Give one of 64" in capsys.readouterr().err
+
+
+def test_a_mark_at_the_beginning_is_no_part_of_a_label(tmp_path: Path) -> None:
+    """Editors of one system put it there; no dataset has a class of that name."""
+    path = tmp_path / "labels.txt"
+    path.write_bytes(b"\xef\xbb\xbfblue\r\ngreen\r\n")
+    assert read_labels(path) == ("blue", "green")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -225,9 +226,6 @@ def test_command_puts_the_policy_into_the_bundle(
     fit = fit_policy(foreign, class_costs={}, learned=False)
     with pytest.raises(ConfigError, match="other scores"):
         put_policy(bundle, fit, foreign)
-    (tmp_path / "wrong").mkdir()
-    wrong = make_bundle()
-    object.__setattr__(wrong, "policy", fit.model)
-    wrong.write(tmp_path / "wrong" / "edge")
+    wrong = dataclasses.replace(make_bundle(), policy=fit.model)
     with pytest.raises(IntegrityError, match="scores of another bundle"):
-        Bundle.open(tmp_path / "wrong" / "edge")
+        wrong.write(tmp_path / "wrong")

@@ -10,6 +10,7 @@ import pytest
 from foundation.detector import Detector
 from foundation.errors import ConfigError, IntegrityError
 from foundation.geometry import iou_matrix
+from model_workshop.assemble import MODERATE_THRESHOLDS
 from model_workshop.datasets import read_split
 from model_workshop.gating.errors import BelowFloorError
 from model_workshop.quantization.bundles import Mode, QuantizedBundle, Request, quantize_bundle
@@ -87,8 +88,18 @@ def test_calibration_of_the_float_model_is_not_taken_over(split: Path) -> None:
     floating = make_bundle()
     knots = {"blue": ((0.0, 0.0), (1.0, 0.9))}
     calibration = floating.calibration.model_copy(update={"knots": knots})
-    bundle = dataclasses.replace(floating, calibration=calibration)
-    assert quantize_bundle(bundle, Request(split / "images")).bundle.calibration.knots == {}
+    card = floating.info.model_card.model_copy(update={"dataset_digests": {"scores": "0" * 64}})
+    postprocess = floating.info.postprocess.model_copy(update={"score_floor": 0.4})
+    info = floating.info.model_copy(update={"model_card": card, "postprocess": postprocess})
+    bundle = dataclasses.replace(floating, calibration=calibration, info=info)
+    made = quantize_bundle(bundle, Request(split / "images")).bundle
+    assert made.calibration.knots == {}
+    assert set(made.info.model_card.dataset_digests) == {"calibration"}
+    # Thresholds on calibrated scores, and the floor that followed from them, mean nothing on raw.
+    assert made.thresholds == MODERATE_THRESHOLDS != floating.thresholds
+    assert made.info.postprocess.score_floor == 0.05
+    raw = quantize_bundle(floating, Request(split / "images")).bundle
+    assert raw.thresholds == floating.thresholds
 
 
 def test_a_loss_above_the_limit_is_refused(split: Path) -> None:
