@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +93,31 @@ def _inspect_spool(options: argparse.Namespace) -> int:
     cipher = Cipher.from_file(options.key_file or spool.key_file)
     try:
         with SpoolDatabase.open(Path(folder), cipher, read_only=not purges, make=False) as database:
-            return _look_into(database, folder, options)
+            if not purges or options.state == "ended":
+                return _look_into(database, folder, options)
+            with _owning(Path(folder)):
+                return _look_into(database, folder, options)
     except (sqlite3.Error, OSError) as error:
         raise ConfigError(
             f"Cannot read the spool in {folder}: {error}",
             remedy="Run this as the user of the edge node, which moves a damaged one aside",
         ) from error
+
+
+@contextmanager
+def _owning(folder: Path) -> Iterator[None]:
+    """Keeps edge nodes away: what one has in hand would get no end in its results."""
+    from edge_node.adapters.spool.folder import FolderLock
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FolderLock(folder))
+        except ConfigError as error:
+            raise ConfigError(
+                f"What waits in {folder} cannot be purged: {error.message}",
+                remedy="Stop the edge node first, or purge with --state ended",
+            ) from error
+        yield
 
 
 def _look_into(database: SpoolDatabase, folder: str, options: argparse.Namespace) -> int:

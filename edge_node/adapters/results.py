@@ -15,6 +15,7 @@ are dropped like other lines, and reported all the same.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -101,6 +102,8 @@ class ResultWriter:
         """
         try:
             if self._path == "-":
+                if sys.stdout is None:
+                    raise OSError(errno.EBADF, "it is closed")
                 self._file = os.dup(sys.stdout.fileno())
             else:
                 _cut_torn_line(Path(self._path))
@@ -311,10 +314,16 @@ def _set_aside(path: Path, files_max: int) -> None:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Cuts off what follows the last complete line of a file."""
+    """Cuts off what follows the last complete line of a file of results; others are refused."""
     if not path.is_file():
         return
     with path.open("r+b") as file:
+        # A power cut may leave zeros where the first record was.
+        if os.pread(file.fileno(), 1, 0) not in (b"", b"{", b"\0"):
+            raise ConfigError(
+                f"{path} holds something else than results",
+                remedy="Choose another results.path, or remove the file",
+            )
         size = end = os.fstat(file.fileno()).st_size
         while end > 0:
             begin = max(0, end - _CHUNK_BYTES)

@@ -13,6 +13,7 @@ from edge_node.__main__ import main
 from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.database import FILE, SpoolDatabase
 from edge_node.adapters.spool.entries import Ended
+from edge_node.adapters.spool.folder import FolderLock
 from edge_node.values import Cause, EscalationOutcome, Kept
 from foundation.clock import SystemClock
 from foundation.escalations import Answer, Encoding, LabelledBoxes, Verdict
@@ -159,6 +160,21 @@ def test_purge_must_be_meant(folder: Path, capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     assert "evicted (purged)" in text
     assert "0 wait (0 bytes), 1 have ended (0 bytes)" in text
+
+
+def test_what_an_edge_node_has_in_hand_is_not_purged(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would get no end in the results; what has ended may go."""
+    purge = ["spool", "purge", "--folder", str(folder), "--yes"]
+    with FolderLock(folder):
+        for state in ("waiting", "all"):
+            assert main([*purge, "--state", state]) == 78
+            assert (
+                "Stop the edge node first, or purge with --state ended" in capsys.readouterr().err
+            )
+        assert main([*purge, "--state", "ended"]) == 0
+    assert "2 are purged" in capsys.readouterr().out
 
 
 def test_check_finds_damage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,16 @@ def test_file_is_continued_and_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     assert [json.loads(line)["n"] for line in path.read_text().splitlines()] == [0, 1, 2]
 
 
+def test_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """Its end is no torn line."""
+    path = tmp_path / "notes.txt"
+    path.write_text("precious\nand unfinished")
+    results, _ = writer(path)
+    with pytest.raises(ConfigError, match="something else than results"), results:
+        pass
+    assert path.read_text() == "precious\nand unfinished"
+
+
 def test_end_is_published_once_it_can_be_read(tmp_path: Path) -> None:
     """The callback comes after the lines, however full the queue is."""
     path = tmp_path / "r.jsonl"
