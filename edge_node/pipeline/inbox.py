@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from edge_node.values import News
 from foundation.frames import Pixels
 
+NEWS_AT_ONCE = 32
+"""News that a frame may have to wait for, some fifty microseconds each: a spool that makes room, or
+an outage's backlog that expires, ends thousands of escalations in one moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -41,9 +45,9 @@ class Work:
     """What the frame lane took.
 
     Attributes:
-        news: Everything that came since the last time, in order.
+        news: What came since the last time, in order, at most `NEWS_AT_ONCE`.
         arrival: The newest frame, if any.
-        frames_ended: No further frame will come.
+        frames_ended: No further frame will come, and all news from before has been taken.
         closed: No further news will come either: finish.
     """
 
@@ -124,9 +128,10 @@ class LaneInbox:
                 or (self._frames_ended and not ended_before)
             ):
                 self._changed.wait()
-            news = tuple(self._news)
-            self._news.clear()
+            count = min(len(self._news), NEWS_AT_ONCE)
+            news = tuple(self._news.popleft() for _ in range(count))
+            drained = not self._news
             arrival, self._arrival = self._arrival, None
             if arrival is not None:
                 self._taken.notify()
-            return Work(news, arrival, self._frames_ended, self._closed)
+            return Work(news, arrival, self._frames_ended and drained, self._closed and drained)

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from edge_node.pipeline.inbox import Arrival, LaneInbox
+from edge_node.pipeline.inbox import NEWS_AT_ONCE, Arrival, LaneInbox
 from edge_node.values import Encoded
 
 
@@ -81,3 +81,21 @@ def test_end_of_frames_is_told_once_and_news_still_comes() -> None:
     assert len(inbox.take(ended_before=True).news) == 1
     inbox.close()
     assert inbox.take(ended_before=True).closed
+
+
+def test_frame_waits_for_little_news_and_none_is_lost() -> None:
+    """Thousands of endings at once do not hold it up; the end comes after the last of them."""
+    inbox = LaneInbox()
+    posted = [Encoded(str(number), 1) for number in range(3 * NEWS_AT_ONCE + 1)]
+    for news in posted:
+        inbox.post(news)
+    inbox.offer(arrival(0))
+    inbox.end_frames()
+    inbox.close()
+    taken = [inbox.take(ended_before=False)]
+    assert taken[0].arrival == arrival(0)
+    while not taken[-1].closed:
+        assert not taken[-1].frames_ended
+        taken.append(inbox.take(ended_before=False))
+    assert [news for work in taken for news in work.news] == posted
+    assert max(len(work.news) for work in taken) == NEWS_AT_ONCE
