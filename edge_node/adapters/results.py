@@ -53,6 +53,8 @@ _TAIL_BYTES = 32 << 20
 # Built once: `json.dumps` with separators builds an encoder per call.
 _ENCODE = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _END_MARK = b'"type":"escalation"'
+_BEGIN = b'{"type":"'
+"""Of every record: what begins otherwise, JSON or not, is somebody's and is not cut."""
 
 _Record = JsonRecord | Mapping[str, Any]
 _Item = tuple[int, Sequence[_Record], Callable[[], None] | None]
@@ -318,8 +320,9 @@ def _cut_torn_line(path: Path) -> None:
     if not path.is_file():
         return
     with path.open("r+b") as file:
-        # A power cut may leave zeros where the first record was.
-        if os.pread(file.fileno(), 1, 0) not in (b"", b"{", b"\0"):
+        # A power cut may leave zeros where the first record was, and may have cut it short.
+        head = os.pread(file.fileno(), _CHUNK_BYTES, 0).lstrip(b"\0")[: len(_BEGIN)]
+        if not _BEGIN.startswith(head):
             raise ConfigError(
                 f"{path} holds something else than results",
                 remedy="Choose another results.path, or remove the file",

@@ -74,9 +74,11 @@ class LaneInbox:
 
         Returns:
             What the lane will not get: the older one, if any, or this one, where its picture was
-            lost and the older one still has its own.
+            lost and the older one still has its own, or where frames have been said to have ended.
         """
         with self._changed:
+            if self._frames_ended or self._closed:
+                return arrival
             older = self._arrival
             if arrival.pixels is None and older is not None and older.pixels is not None:
                 return arrival
@@ -88,12 +90,12 @@ class LaneInbox:
         """Waits until the slot is empty, then puts the frame there.
 
         Returns:
-            The frame itself when the lane has closed meanwhile and will not take it.
+            The frame itself where frames have been said to have ended: the lane does not take it.
         """
         with self._changed:
-            while self._arrival is not None and not self._closed:
+            while self._arrival is not None and not (self._frames_ended or self._closed):
                 self._taken.wait()
-            if self._closed:
+            if self._frames_ended or self._closed:
                 return arrival
             self._arrival = arrival
             self._changed.notify()
@@ -106,10 +108,11 @@ class LaneInbox:
             self._changed.notify()
 
     def end_frames(self) -> None:
-        """Says that the source has ended; news may still come."""
+        """Says that the source has ended, or is given up; news may still come."""
         with self._changed:
             self._frames_ended = True
             self._changed.notify()
+            self._taken.notify_all()
 
     def close(self) -> None:
         """Says that nothing more will come; what is there is still taken."""

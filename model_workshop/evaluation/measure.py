@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.bundle import Bundle
-from foundation.frames import Detections
+from foundation.frames import Boxes, Detections
 from model_workshop.datasets import Split, parts_from, split_digest
 from model_workshop.evaluation.detecting import Found, find
 from model_workshop.evaluation.figures import (
@@ -220,14 +220,27 @@ def _judge(bundle: Bundle, found: Found, rankings: Rankings) -> Judgement:
 def _left_over(bundle: Bundle, found: Found) -> Mask:
     """(N,) what the bundle's own postprocess leaves of detections that were made wide open.
 
-    A service finds nothing below the score floor, whatever the report threshold says.
+    A service finds nothing below the score floor, whatever the report threshold says, and names one
+    class a place where the bundle does.
     """
     own = bundle.info.postprocess
-    kept = _joined(found, "scores") > own.score_floor
-    if found.proposer is None:  # else the most detections are those of a crop
-        places = [np.arange(len(detections)) for detections in found.detections]
-        kept &= np.concatenate(places) < own.detections_max
-    return np.asarray(kept, np.bool_)
+    # A grid judges each class by itself. Of others the classes of one place have its very box.
+    one_class = not own.multi_label and bundle.info.outputs.family != "grid"
+    kept = []
+    for detections in found.detections:
+        left = detections.scores > own.score_floor
+        if one_class and len(detections):
+            left &= _is_first(detections.boxes)
+        if found.proposer is None:  # else the most detections are those of a crop
+            left &= np.cumsum(left) <= own.detections_max
+        kept.append(left)
+    return np.concatenate(kept)
+
+
+def _is_first(boxes: Boxes) -> Mask:
+    """(N,) whether no equal box stands before it."""
+    _, first = np.unique(boxes, axis=0, return_index=True)
+    return np.isin(np.arange(len(boxes)), first)
 
 
 def _joined(found: Found, name: str) -> Any:

@@ -241,7 +241,10 @@ def _finished(
     old = source.info.model_card
     # The same inputs give the same bytes, which no time measured here would.
     figures = report.model_dump(mode="json", exclude_none=True, exclude={"pace"})
-    kept = {part: digest for part, digest in old.dataset_digests.items() if part != "scores"}
+    thresholds, postprocess = _on_raw_scores(source)
+    kept = dict(old.dataset_digests)
+    if thresholds is not source.thresholds:
+        kept.pop("scores", None)  # nothing is left that came from there
     card = old.model_copy(
         update={
             "parents": (source.digest,),
@@ -250,7 +253,6 @@ def _finished(
             "figures": {"quantization": figures},
         }
     )
-    thresholds, postprocess = _on_raw_scores(source)
     info = made.info.model_copy(update={"model_card": card, "postprocess": postprocess})
     bundle = assemble(info, made.model, source.smoke.pixels, thresholds=thresholds)
     if request.fit is None:

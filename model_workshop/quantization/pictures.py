@@ -109,8 +109,7 @@ def read_calibration_pictures(bundle: Bundle, directory: Path) -> CalibrationPic
             nothing in them: noise and blank frames give ranges that no real image has.
         IntegrityError: the float model fails on one.
     """
-    every = picture_files(directory)
-    paths = _different([every[i] for i in _spread(len(every), IMAGES_MAX)])
+    paths = _different(picture_files(directory))
     if len(paths) < IMAGES_MIN:
         raise ConfigError(
             f"{directory} holds {_counted(len(paths))}, too few to calibrate with "
@@ -141,8 +140,9 @@ def read_calibration_pictures(bundle: Bundle, directory: Path) -> CalibrationPic
 
 
 def picture_files(directory: Path) -> list[Path]:
-    """The image files that lie directly in a directory, by name."""
-    return sorted(p for p in directory.glob("*") if p.suffix.lower() in _SUFFIXES)
+    """The image files directly in a directory that a quantization uses: at most 128, by name."""
+    every = sorted(p for p in directory.glob("*") if p.suffix.lower() in _SUFFIXES)
+    return [every[i] for i in _spread(len(every), IMAGES_MAX)]
 
 
 def _counted(images: int) -> str:

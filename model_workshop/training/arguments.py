@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from model_workshop.gating.arguments import add_gate_arguments
 
 if TYPE_CHECKING:
     from foundation.bundle import Bundle
+    from model_workshop.datasets import Split
     from model_workshop.training.lessons import TrainingPlan
     from model_workshop.training.recipe import Material, Recipe
 
@@ -58,15 +60,15 @@ def plan_of(arguments: argparse.Namespace) -> TrainingPlan:
     Raises:
         ConfigError: there is no budget, or a number makes no sense.
     """
-    from model_workshop.training.lessons import TrainingPlan
-
     if arguments.steps is None and arguments.minutes is None:
         raise ConfigError("The training has no budget", remedy="Give --steps or --minutes")
     for name in ("steps", "minutes", "batch_size", "learning_rate", "threads"):
         value = getattr(arguments, name)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             option = name.replace("_", "-")
             raise ConfigError(f"--{option} is {value}", remedy="Give a positive number")
+    from model_workshop.training.lessons import TrainingPlan
+
     return TrainingPlan(
         steps=arguments.steps,
         minutes=arguments.minutes,
@@ -93,14 +95,34 @@ def read_material(arguments: argparse.Namespace) -> Material:
     """The datasets, no image of which is in two splits.
 
     Raises:
-        ConfigError: a split is not what it should be, or shares images with another.
+        ConfigError: a split is not what it should be, or shares images with another; floors are to
+            be held on images that the bundle is made from.
     """
     from model_workshop.datasets import check_disjoint
     from model_workshop.training.recipe import Material
 
     material = Material.read(arguments.dataset)
     check_disjoint(*material.train, material.val, material.test)
+    check_judge(arguments, *material.train, material.val)
     return material
+
+
+def check_judge(arguments: argparse.Namespace, *made_from: Split) -> None:
+    """Checks that floors are held where the bundle is not from, before hours of work on it.
+
+    Args:
+        arguments: of the command.
+        made_from: the splits that train the model or fit its scores.
+
+    Raises:
+        ConfigError: the split of the floors shares images with one of them.
+    """
+    from model_workshop.datasets import check_disjoint, read_split
+
+    if arguments.floors_split is not None:
+        judge = read_split(arguments.floors_split)
+        for split in made_from:
+            check_disjoint(split, judge)
 
 
 def write_result(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,6 +18,16 @@ from foundation.errors import ConfigError
 from model_workshop.training.nets import GridDetector, NetShape
 
 FILE = "checkpoint.pt"
+_UNREADABLE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    UnpicklingError,
+    ValueError,
+)
+"""What reading a foreign or damaged file may raise, besides what the disk does."""
 State = dict[str, Any]
 
 
@@ -97,7 +108,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             spent_s=state["spent_s"],
             facts=state["facts"],
         )
-    except (KeyError, TypeError, EOFError, RuntimeError, ValueError, OSError) as error:
+    except (*_UNREADABLE, OSError) as error:
         raise ConfigError(
             f"{path} is not a checkpoint of the workshop: {error}",
             remedy="Remove it and train anew, or give the folder of a training run",

@@ -15,7 +15,12 @@ from torch import Tensor
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError
 from foundation.geometry import Letterbox
-from model_workshop.training.checkpoints import State, read_checkpoint, trained_checkpoint
+from model_workshop.training.checkpoints import (
+    Checkpoint,
+    State,
+    read_checkpoint,
+    trained_checkpoint,
+)
 from model_workshop.training.finishing import calibration_tensors
 from model_workshop.training.lessons import Lesson, TrainingPlan, draw_batch, losses_of
 from model_workshop.training.loop import train
@@ -60,7 +65,7 @@ def train_stage(
     """
     check_size(recipe)
     torch.manual_seed(recipe.plan.seed)
-    net = _resumed(folder)
+    net = _resumed(folder, material)
     if net is None and start is not None:
         net = _trained(start, material)
     if net is None:
@@ -88,7 +93,7 @@ def distil_stage(
             f"{', '.join(material.labels)}",
             remedy="Give a teacher of the same labels in the same order",
         )
-    net = _resumed(folder) or _trained(start, material)
+    net = _resumed(folder, material) or _trained(start, material)
     student = Letterbox(recipe.letterbox, recipe.width, recipe.height)
     opinions = ask_all(teacher, material.train, folder, student)
     sampler = sampler_for(recipe, material, opinions=opinions)
@@ -105,7 +110,7 @@ def prune_stage(
         ConfigError: see `train_stage`; the share cannot be kept, or the net is folded already.
     """
     sampler = sampler_for(recipe, material)
-    net = _resumed(folder)
+    net = _resumed(folder, material)
     if net is None:
         whole = _trained(start, material)
         if whole.folded:
@@ -128,7 +133,7 @@ def finetune_stage(recipe: Recipe, material: Material, folder: Path, *, start: P
         ConfigError: see `train_stage`.
     """
     found = read_checkpoint(folder)
-    net = _resumed(folder) or _trained(start, material)
+    net = _resumed(folder, material) or _trained(start, material)
     if not net.folded:
         net.fold()
     known = found.facts.get("ranges") if found is not None else None
@@ -163,10 +168,14 @@ def _learn(
     train(net, lesson, recipe.plan, folder)
 
 
-def _resumed(folder: Path) -> GridDetector | None:
-    """The net of a run that a folder holds already; the loop takes up its state."""
+def _resumed(folder: Path, material: Material) -> GridDetector | None:
+    """The net of a run that a folder holds already; the loop takes up its state.
+
+    Raises:
+        ConfigError: it learned other classes than the data has.
+    """
     found = read_checkpoint(folder)
-    return None if found is None else found.averaged_net()
+    return None if found is None else _net_for(found, folder, material)
 
 
 def _trained(start: Path, material: Material) -> GridDetector:
@@ -175,11 +184,14 @@ def _trained(start: Path, material: Material) -> GridDetector:
     Raises:
         ConfigError: there is none, or it learned other classes than the data has.
     """
-    checkpoint = trained_checkpoint(start)
+    return _net_for(trained_checkpoint(start), start, material)
+
+
+def _net_for(checkpoint: Checkpoint, folder: Path, material: Material) -> GridDetector:
     learned = checkpoint.facts.get("labels", list(material.labels))
     if learned != list(material.labels) or checkpoint.shape.classes != len(learned):
         raise ConfigError(
-            f"{start} learned {', '.join(learned)} ({checkpoint.shape.classes} classes), but the "
+            f"{folder} learned {', '.join(learned)} ({checkpoint.shape.classes} classes), but the "
             f"data has {', '.join(material.labels)}",
             remedy="Go on with data of the same labels in the same order",
         )

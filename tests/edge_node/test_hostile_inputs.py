@@ -361,7 +361,7 @@ def test_hostile_earlier_results(
     folder.mkdir()
     fill(folder)
     record = {"type": "escalation", "escalation_id": "a" * 32, "outcome": ["x"], "cause": {}}
-    lines = ['"type":"escalation"' + "[" * 100_000, json.dumps(record, separators=(",", ":"))]
+    lines = ['{"type":"escalation"' + "[" * 100_000, json.dumps(record, separators=(",", ":"))]
     lines += [json.dumps({**record, "outcome": "banana", "cause": ""}, separators=(",", ":"))]
     results.write_text("\n".join(lines) + "\n" + "x" * 1_000_000)
     code, said = run(configured(tmp_path, folder), results=results)

@@ -18,6 +18,13 @@ _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _DEFAULT_RATE_HZ = 10.0
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # behind a folder that may not be read, or a link to no possible name
+        return False
+
+
 class ImageFolderSource:
     """Images may differ in size; one that does not decode is a lost frame."""
 
@@ -73,7 +80,7 @@ class ImageFolderSource:
         moment_s = self._position / self.frame_rate_hz
         self._position += 1
         # To open a pipe would wait for its writer for ever.
-        pixels = load_picture(path) if path.is_file() else None
+        pixels = load_picture(path) if _is_file(path) else None
         captured_at_ns = self._clock.now_ns()
         if self.live:
             due_ns = self._pacer.wait(moment_s, stop)

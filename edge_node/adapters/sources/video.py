@@ -219,10 +219,12 @@ class VideoSource:
             raise IntegrityError(
                 f"{self.name} holds no frame that can be decoded", remedy="Check source.uri"
             )
-        ends = ""
-        if announced and self._packets < announced * (1 - _MISSING_SHARE_MAX) - 1:
-            ends = f"{self._packets} of its {announced} frames"
-        elif self._end_s < announced_s * (1 - _MISSING_SHARE_MAX) - _MISSING_S_MAX:
+        ends, share = "", 1 - _MISSING_SHARE_MAX
+        if announced:
+            lasts = announced_s > 0 and self._end_s >= announced_s * share
+            if not lasts and self._packets < announced * share - 1:
+                ends = f"{self._packets} of its {announced} frames"
+        elif self._end_s < announced_s * share - _MISSING_S_MAX:
             ends = f"{self._end_s:.1f} of its {announced_s:.1f} seconds"
         if ends:
             raise IntegrityError(
@@ -231,14 +233,21 @@ class VideoSource:
             )
 
     def _announced_s(self) -> float:
-        """How long the header says that the pictures last; 0 where it does not say.
+        """When the pictures end by what the header says; 0 where it does not say.
 
-        Matroska counts no frames. Of other containers FFmpeg may have guessed the duration, and one
-        of several streams, sound say, may last longer than the pictures.
+        It counts pictures that are not there on purpose: AVI those that last on, MP4 those behind
+        the end to which a file was trimmed. Matroska counts none. Of other containers FFmpeg may
+        have guessed the duration, and of AVI it does where the file is cut off. In Matroska one of
+        several streams, sound say, may last longer than the pictures.
         """
-        container = self._container
-        if container is None or not container.format.name.startswith("matroska"):
+        container, stream = self._container, self._stream
+        if container is None or stream is None:
             return 0.0
-        if len(container.streams) > 1 or container.duration is None:
-            return 0.0
-        return container.duration / av.time_base
+        kind = container.format.name
+        if kind == "avi" and stream.time_base:  # a tick for each picture
+            return float(stream.frames * stream.time_base)
+        if kind.startswith("mov") and stream.duration and stream.time_base:
+            return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        if kind.startswith("matroska") and len(container.streams) == 1 and container.duration:
+            return container.duration / av.time_base
+        return 0.0

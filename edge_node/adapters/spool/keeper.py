@@ -119,6 +119,7 @@ class SpoolKeeper:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._lock)
+            self._wrecks.recall()
             self._reopen()
             stack.pop_all()
         return self
@@ -196,12 +197,13 @@ class SpoolKeeper:
         """Writes a batch in one transaction, and tells what is kept and what is not."""
         appends = [command.kept for command in batch if isinstance(command, Append)]
         backs = [command for command in batch if isinstance(command, GiveBack)]
-        for command in batch:
-            if isinstance(command, End) and len(self._ends) < _ENDS_MAX:
-                self._ends[command.ended.id] = command.ended
-            elif isinstance(command, End):  # after hours without a disk, and most were never kept
-                self._out.pop(command.ended.id, None)
-                listener.note_ended([command.ended.id])
+        for ended in [command.ended for command in batch if isinstance(command, End)]:
+            self._wrecks.note_published(ended.id)
+            if len(self._ends) < _ENDS_MAX:
+                self._ends[ended.id] = ended
+            else:  # after hours without a disk, and most were never kept
+                self._out.pop(ended.id, None)
+                listener.note_ended([ended.id])
         if not (appends or backs or self._ends):
             return
         written = False
@@ -292,12 +294,10 @@ class SpoolKeeper:
             old = list(database.entries("outcome = '' AND captured_at_ns < ?", (oldest_ns,)))
             old = [entry for entry in old if entry.id not in self._out]
             self._let_go(old, (EscalationOutcome.EXPIRED, Cause.NONE), listener)
-            past = [
-                e.id for e in database.entries("outcome <> '' AND ended_at_ns < ?", (oldest_ns,))
-            ]
+            past = list(database.entries("outcome <> '' AND ended_at_ns < ?", (oldest_ns,)))
             if past:
                 with database.transaction():
-                    database.forget(past)
+                    database.forget(entry.id for entry in past)
             database.compact(COMPACT_PAGES)
             self._count(database)
         except sqlite3.Error as error:

@@ -2,7 +2,8 @@
 
 A damaged file is moved aside whole. What waited in it is not sent any more, so each of those that
 can be read there ends; what somebody has in hand is told of, readable or not, and its holder knows
-how it ends. The spool's thread only.
+how it ends. Until all that is published, the file is marked: a process that was killed leaves the
+rest to the next one. The spool's thread only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from edge_node.adapters.spool.cipher import Cipher
 from edge_node.adapters.spool.database import SpoolDatabase
 from edge_node.adapters.spool.entries import Entry
-from edge_node.adapters.spool.folder import quarantine
+from edge_node.adapters.spool.folder import find_untold, note_told, quarantine
 from edge_node.adapters.spool.room import check_disk
 from edge_node.metrics import EdgeMetrics
 from edge_node.values import Cause, Ending, EscalationOutcome
@@ -61,7 +62,7 @@ def loss_of(database: SpoolDatabase, entry: Entry, how: How, run: str, now_ns: i
 
 
 class Wrecks:
-    """The damaged files that were moved aside in this run, and what of them is not told yet."""
+    """The damaged files that were moved aside, and what of them is not told yet."""
 
     def __init__(
         self, folder: Path, cipher: Cipher, run: str, metrics: EdgeMetrics, clock: Clock
@@ -72,9 +73,15 @@ class Wrecks:
         self._metrics = metrics
         self._clock = clock
         self._unread: list[tuple[Path, Mapping[str, str]]] = []
+        self._read: list[Path] = []
         self._waiting: deque[tuple[SpoolDatabase, Entry]] = deque()
+        self._unpublished: set[str] = set()
         self._opened = contextlib.ExitStack()
         self._told_at_ns = 0
+
+    def recall(self) -> None:
+        """Takes up what an earlier run moved aside and could not tell of to the end."""
+        self._unread.extend((aside, {}) for aside in find_untold(self._folder))
 
     def add(self, error: Exception, in_hand: Mapping[str, str]) -> None:
         """Moves a damaged file aside.
@@ -103,6 +110,7 @@ class Wrecks:
         found: list[Loss] = []
         for aside, in_hand in self._unread:
             waiting = self._open(aside)
+            self._unpublished.update((waiting.keys() | in_hand.keys()) - set(ended))
             for id_, reason in in_hand.items():
                 where = waiting.pop(id_, None)
                 found.append((reason, self._unread_end(id_)) if where is None else self._end(where))
@@ -110,9 +118,9 @@ class Wrecks:
             if lost:
                 log.error("spool: %d that waited in %s end as damaged", len(lost), aside)
             self._waiting.extend(lost)
+            self._read.append(aside)
         self._unread.clear()
-        if not self._waiting:
-            self._opened.close()
+        self._let_go()
         return found
 
     def next(self) -> list[Loss]:
@@ -122,21 +130,33 @@ class Wrecks:
             return []
         self._told_at_ns = now_ns
         found = [self._end(self._waiting.popleft()) for _ in range(min(_AT_ONCE, len(self)))]
-        if not self._waiting:
-            self._opened.close()
+        self._let_go()
         return found
 
+    def note_published(self, id_: str) -> None:
+        """How one has ended is on disk, whoever said so."""
+        if id_ in self._unpublished:
+            self._unpublished.discard(id_)
+            self._let_go()
+
     def close(self) -> None:
-        """Says what has not been told, and never will be."""
+        """Says what has not been told."""
         if self._waiting:
-            log.error(
-                "spool: this run ends before it could say of %d damaged ones that they ended",
-                len(self),
-            )
+            log.error("spool: of %d damaged ones the next run will say that they ended", len(self))
         self._opened.close()
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def _let_go(self) -> None:
+        """Closes what has been told, and takes the mark away from what is published too."""
+        if self._waiting:
+            return
+        self._opened.close()
+        if not (self._unread or self._unpublished):
+            for aside in self._read:
+                note_told(aside)
+            self._read.clear()
 
     def _open(self, aside: Path) -> dict[str, tuple[SpoolDatabase, Entry]]:
         """What waited in a file, as far as it can be read, by id."""

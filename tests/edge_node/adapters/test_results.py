@@ -61,7 +61,7 @@ def test_records_are_lines_in_order(tmp_path: Path) -> None:
     results, registry = writer(path)
     with results:
         for number in range(500):
-            results.publish({"n": number})
+            results.publish({"type": "n", "n": number})
     lines = path.read_text().splitlines()
     assert [json.loads(line)["n"] for line in lines] == list(range(500))
     assert dropped(registry) == 0
@@ -83,7 +83,7 @@ def test_reader_that_does_not_read_costs_records_not_time(tmp_path: Path) -> Non
     results, registry = writer(path, queue_max=10)
     with results:
         for number in range(2000):
-            results.publish({"n": number, "text": "x" * 1000})
+            results.publish({"type": "n", "n": number, "text": "x" * 1000})
         assert dropped(registry) > 1000
         drain = threading.Thread(
             target=lambda: [None for _ in iter(lambda: os.read(reader, 65536), b"")]
@@ -102,28 +102,49 @@ def test_reader_that_is_gone_is_counted(tmp_path: Path) -> None:
     with results:
         os.close(reader)
         for number in range(100):
-            results.publish({"n": number, "text": "x" * 1000})
+            results.publish({"type": "n", "n": number, "text": "x" * 1000})
     assert dropped(registry) > 0
 
 
 def test_file_is_continued_and_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     """What power loss left of a line is not half a record in the middle of the file."""
     path = tmp_path / "r.jsonl"
-    path.write_text('{"n":0}\n{"n":1}\n{"n":')
+    path.write_text('{"type":"n","n":0}\n{"type":"n","n":1}\n{"type":"n","n":')
     results, _ = writer(path)
     with results:
-        results.publish({"n": 2})
+        results.publish({"type": "n", "n": 2})
     assert [json.loads(line)["n"] for line in path.read_text().splitlines()] == [0, 1, 2]
 
 
-def test_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"precious\nand unfinished",
+        b"\0\0\0\x20ftypisom and\nso on",
+        b'{"images":[],"annotations":[]}',
+        b'{\n  "a": 1\n}',
+    ],
+    ids=["text", "MP4", "JSON", "JSON in lines"],
+)
+def test_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     """Its end is no torn line."""
-    path = tmp_path / "notes.txt"
-    path.write_text("precious\nand unfinished")
+    path = tmp_path / "precious"
+    path.write_bytes(content)
     results, _ = writer(path)
     with pytest.raises(ConfigError, match="something else than results"), results:
         pass
-    assert path.read_text() == "precious\nand unfinished"
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("left", [b"", b'{"ty', b"\0" * 5000, b'\0\0{"type":"frame","sch'])
+def test_first_record_that_was_torn_is_cut_off(tmp_path: Path, left: bytes) -> None:
+    """Power loss leaves the beginning of one, zeros, or both."""
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(left)
+    results, _ = writer(path)
+    with results:
+        results.publish({"type": "n", "n": 2})
+    assert path.read_text() == '{"type":"n","n":2}\n'
 
 
 def test_end_is_published_once_it_can_be_read(tmp_path: Path) -> None:
@@ -134,7 +155,9 @@ def test_end_is_published_once_it_can_be_read(tmp_path: Path) -> None:
     with results:
         for number in range(50):
             end = {"type": "escalation", "escalation_id": str(number)}
-            results.publish_end([{"n": number}, end], lambda: seen.append(lines_of(path)))
+            results.publish_end(
+                [{"type": "n", "n": number}, end], lambda: seen.append(lines_of(path))
+            )
     assert len(seen) == 50
     assert all(len(lines) >= 2 * (number + 1) for number, lines in enumerate(seen))
     assert len(lines_of(path)) == 100
@@ -187,7 +210,7 @@ def write_numbers(path: Path, numbers: range, **limits: int) -> None:
     with results:
         for number in numbers:
             written = threading.Event()
-            results.publish_end([{"n": number}], written.set)
+            results.publish_end([{"type": "n", "n": number}], written.set)
             assert written.wait(10.0)
     assert dropped(registry) == 0
 
@@ -200,7 +223,7 @@ def numbers_in(path: Path) -> list[int]:
 def test_full_file_is_set_aside_and_the_oldest_goes(tmp_path: Path) -> None:
     """Each holds whole lines in their order; no more are kept than are allowed."""
     path = tmp_path / "r.jsonl"
-    write_numbers(path, range(10, 30), file_bytes_max=3 * len('{"n":10}\n'), files_max=3)
+    write_numbers(path, range(10, 30), file_bytes_max=3 * len('{"type":"n","n":10}\n'), files_max=3)
     names = ["r.jsonl.2", "r.jsonl.1", "r.jsonl"]
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted(names)
     assert [numbers_in(tmp_path / name) for name in names] == [
@@ -223,7 +246,7 @@ def test_file_that_was_moved_away_is_made_anew(tmp_path: Path) -> None:
 
     def write(number: int) -> None:
         written = threading.Event()
-        results.publish_end([{"n": number}], written.set)
+        results.publish_end([{"type": "n", "n": number}], written.set)
         assert written.wait(10.0)
 
     with results:
@@ -273,7 +296,7 @@ def test_nothing_but_the_full_file_is_set_aside(tmp_path: Path) -> None:
 
     def write(number: int) -> None:
         written = threading.Event()
-        results.publish_end([{"n": number}], written.set)
+        results.publish_end([{"type": "n", "n": number}], written.set)
         assert written.wait(10.0)
 
     with results:
@@ -284,10 +307,10 @@ def test_nothing_but_the_full_file_is_set_aside(tmp_path: Path) -> None:
         write(12)
     names = {each.name: each.read_text() for each in tmp_path.iterdir()}
     assert names == {
-        "r.jsonl": '{"n":12}\n',
-        "r.jsonl.1": '{"n":11}\n',
+        "r.jsonl": '{"type":"n","n":12}\n',
+        "r.jsonl.1": '{"type":"n","n":11}\n',
         "r.jsonl.2": "kept\n",
-        "r.jsonl-20261126": '{"n":10}\n',
+        "r.jsonl-20261126": '{"type":"n","n":10}\n',
     }
     assert dropped(registry) == 0
 
@@ -341,11 +364,11 @@ def test_ends_are_tried_again_after_a_while_and_not_with_every_record(tmp_path: 
             results.publish_end([{"text": "y" * 2000}], published.set)
             wait_until_written(registry, 1)
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-            results.publish({"n": 1})
+            results.publish({"type": "n", "n": 1})
             wait_until_written(registry, 2)
             assert not published.is_set()
             clock.advance_s(2.0)
-            results.publish({"n": 2})
+            results.publish({"type": "n", "n": 2})
             assert published.wait(10.0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)

@@ -7,6 +7,7 @@ import struct
 import threading
 import zlib
 from contextlib import chdir
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -131,9 +132,11 @@ def test_matroska_cut_off_half_way_says_so_too(tmp_path: Path) -> None:
     assert "of its 5.0 seconds" in str(errors[-1])
 
 
-def copied(source: Path, target: Path, *, skipped: int = 0, hidden: int = 0) -> Path:
+def copied(
+    source: Path, target: Path, *, skipped: int = 0, hidden: int = 0, **options: str
+) -> Path:
     """A copy of a video's packets, without the first ones, or with them before its beginning."""
-    late = {"avoid_negative_ts": "disabled"} if hidden else {}
+    late = options | ({"avoid_negative_ts": "disabled"} if hidden else {})
     with av.open(str(source)) as whole, av.open(str(target), mode="w", options=late) as copy:
         stream = copy.add_stream_from_template(whole.streams.video[0])
         packets = [packet for packet in whole.demux(video=0) if packet.size]
@@ -154,6 +157,43 @@ def test_video_that_was_trimmed_is_whole(tmp_path: Path) -> None:
     captures, errors = play(VideoSource(settings(trimmed), SystemClock()))
     assert errors == []
     assert len(captures) == 34
+
+
+def test_video_whose_end_was_trimmed_is_whole(tmp_path: Path) -> None:
+    """A telephone does it by the edit list: the file holds, and counts, what is not shown."""
+    path = write_video(tmp_path / "v.mp4", moving_squares(60))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12
+    content[at : at + 4] = struct.pack(">I", struct.unpack(">I", content[at : at + 4])[0] // 3)
+    path.write_bytes(content)
+    captures, errors = play(VideoSource(settings(path), SystemClock()))
+    assert errors == []
+    assert len(captures) == 20
+
+
+def test_pictures_that_last_on_in_avi_are_not_missing(tmp_path: Path) -> None:
+    """It counts a picture for each tick, and holds nothing for those on which none came."""
+    with av.open(str(tmp_path / "v.avi"), mode="w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(10):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.time_base = 5 * number, Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    captures, errors = play(VideoSource(settings(tmp_path / "v.avi"), SystemClock()))
+    assert errors == []
+    assert len(captures) == 10
+
+
+def test_mp4_cut_off_half_way_says_so(tmp_path: Path) -> None:
+    """Its header, which comes first here, counts frames that are not there."""
+    whole = write_video(tmp_path / "v.mp4", moving_squares(60))
+    path = copied(whole, tmp_path / "first.mp4", movflags="faststart")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    captures, errors = play(VideoSource(settings(path), SystemClock()))
+    assert 10 < len(captures) < 45
+    assert "of its 60 frames" in str(errors[-1])
 
 
 @pytest.mark.parametrize("kind", ["ts", "mkv"])
@@ -251,16 +291,17 @@ def test_image_larger_than_opencv_takes_is_a_lost_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_pipes_and_folders_that_are_called_images_are_lost_frames(tmp_path: Path) -> None:
-    """Nobody writes into the pipe, and nobody waits for that."""
+def test_what_is_called_an_image_and_is_no_file_is_a_lost_frame(tmp_path: Path) -> None:
+    """A pipe, into which nobody writes and for which nobody waits, a folder, an impossible link."""
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((32, 32, 3), np.uint8))
     os.mkfifo(tmp_path / "b.png")
     (tmp_path / "c.png").mkdir()
+    (tmp_path / "d.png").symlink_to("x" * 300)
     captures, errors = play(ImageFolderSource(settings(tmp_path), SystemClock()))
     assert len(captures) == 1
-    assert len(errors) == 2
-    assert "b.png" in str(errors[0])
-    assert "c.png" in str(errors[1])
+    assert len(errors) == 3
+    for name, error in zip("bcd", errors, strict=True):
+        assert f"{name}.png" in str(error)
 
 
 @pytest.mark.parametrize("source", [ImageFolderSource, V4l2Source, VideoSource])

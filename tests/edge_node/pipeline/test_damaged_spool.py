@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from edge_node.adapters.spool.database import FILE
+from edge_node.adapters.spool.folder import find_untold, quarantine
 from edge_node.values import Cause, EscalationOutcome
 from foundation.escalations import Shed, Verdict
 from foundation.wire import verdict_to_proto
@@ -133,6 +134,7 @@ async def test_what_waited_ends_with_what_was_asked(tmp_path: Path) -> None:
         counted = node.registry.get_sample_value("edge_escalation_failures_total", labels)
     assert ends(node) == dict.fromkeys(ids, DAMAGED)
     assert counted == len(ids)
+    assert not find_untold(tmp_path)
     assert all(one.late is not None and one.late.id == one.escalation_id for one in node.endings)
 
 
@@ -148,6 +150,7 @@ async def test_answer_on_its_way_is_not_lost(tmp_path: Path) -> None:
             await node.until(1)
             await asyncio.sleep(0.2)
     assert ends(node) == {"a": (EscalationOutcome.ANSWERED, Cause.NONE)}
+    assert not find_untold(tmp_path)
 
 
 def test_damage_found_at_the_start_ends_what_waited(tmp_path: Path) -> None:
@@ -164,6 +167,39 @@ def test_damage_found_at_the_start_ends_what_waited(tmp_path: Path) -> None:
         again.append("new")
     assert [one.escalation_id for one in again.heard.lost] == ["a", "d"]
     assert {(one.outcome, one.cause) for one in again.heard.lost} == {DAMAGED}
+
+
+def test_what_a_run_could_not_tell_the_next_one_tells(tmp_path: Path) -> None:
+    """It was killed before the results had all; what they have is not told again."""
+    first = Spooled(tmp_path)
+    with first.running():
+        first.append("a", "b", "c")
+        assert sorted(first.take()) == ["a", "b", "c"]
+        damage(tmp_path)
+        first.take()
+        first.heard.wait(lambda: len(first.heard.lost) == 3)
+        [known] = [one for one in first.heard.lost if one.escalation_id == "a"]
+        first.keeper.end(known)
+    again = Spooled(tmp_path)
+    with again.running({"a": ("failed", "damaged")}):
+        again.heard.wait(lambda: len(again.heard.lost) == 2)
+        for one in again.heard.lost:
+            again.keeper.end(one)
+    assert [one.escalation_id for one in again.heard.lost] == ["b", "c"]
+    last = Spooled(tmp_path)
+    with last.running():
+        last.append("new")
+    assert not last.heard.lost
+    assert again.counted("edge_spool_quarantines_total") == 0
+
+
+def test_what_was_just_moved_aside_is_not_the_oldest(tmp_path: Path) -> None:
+    """Though the clock says so: it began anew at its epoch."""
+    for number in range(3):
+        (tmp_path / f"quarantine-{2_000_000_000 + number}").mkdir()
+    aside = quarantine(tmp_path, 1_000_000_000)
+    assert aside.is_dir()
+    assert not (tmp_path / "quarantine-2000000000").exists()
 
 
 def test_what_is_in_hand_is_told_though_it_cannot_be_read(tmp_path: Path) -> None:

@@ -58,6 +58,24 @@ def test_hand_over_to_a_closed_inbox_returns_the_frame() -> None:
     assert returned == [arrival(1)]
 
 
+def test_frame_of_a_source_that_was_given_up_comes_back_to_be_counted() -> None:
+    """One that waits for its turn, and one that comes after all."""
+    inbox = LaneInbox()
+    inbox.hand_over(arrival(0))
+    returned: list[Arrival | None] = []
+    waiting = threading.Thread(
+        target=lambda: returned.append(inbox.hand_over(arrival(1))), daemon=True
+    )
+    waiting.start()
+    inbox.end_frames()
+    waiting.join(5.0)
+    assert returned == [arrival(1)]
+    assert inbox.take(ended_before=False).arrival == arrival(0), "it came before"
+    assert inbox.offer(arrival(2)) == arrival(2)
+    inbox.close()
+    assert inbox.offer(arrival(3)) == arrival(3)
+
+
 def test_news_comes_with_and_without_a_frame() -> None:
     """All that came, in order."""
     inbox = LaneInbox()

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError, IntegrityError
+from foundation.frames import Detections
 from foundation.manifest import Calibration
 from model_workshop.datasets import Split, read_split, split_digest
 from model_workshop.evaluation.coco import evaluate
@@ -30,7 +31,7 @@ from model_workshop.evaluation.page import render_page
 from model_workshop.evaluation.wording import warnings
 from tests.support.bundles import make_bundle
 from tests.support.datasets import write_split
-from tests.support.graphs import family_model, replace_model
+from tests.support.graphs import Family, family_bundle, family_model, replace_model
 
 pytest.importorskip("pycocotools", reason="pycocotools is in the extra 'workshop'")
 pytest.importorskip("jinja2", reason="jinja2 is in the extra 'workshop'")
@@ -264,3 +265,30 @@ def test_what_a_service_never_finds_is_not_reported(
     figures = measure_bundles([bundle], split, options=_OPTIONS).bundles[0].overall
     assert figures.recall.value == pytest.approx(recall)
     assert figures.ap50_95.value == pytest.approx(0.2, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("family", "multi_label", "alarms"),
+    [("yolov8", False, 0), ("yolov8", True, 3), ("grid", False, 3)],
+)
+def test_a_place_is_reported_under_as_many_classes_as_in_service(
+    tmp_path: Path, family: Family, multi_label: bool, alarms: float
+) -> None:
+    """COCO's figures want every class of a place; a service names the best, unless it is a grid."""
+    split, bundle = _split(tmp_path / "val"), family_bundle(family)
+    postprocess = bundle.info.postprocess.model_copy(update={"multi_label": multi_label})
+    info = bundle.info.model_copy(update={"postprocess": postprocess})
+    bundle = dataclasses.replace(bundle, info=info)
+    found = find(bundle, split)
+    pairs = []
+    for one in found.detections:
+        sure = one.take(np.flatnonzero(one.scores > 0.9))
+        order = np.repeat(np.arange(len(sure)), 2)
+        pair, second = sure.take(order), np.arange(2 * len(sure)) % 2
+        pairs.append(
+            Detections(pair.boxes, pair.scores, ((pair.class_ids + second) % 3).astype(np.int32))
+        )
+    twice = dataclasses.replace(found, detections=tuple(pairs))
+    overall = measure(bundle, twice, Grounds.prepare(split, _OPTIONS)).figures.overall
+    assert overall.recall.value == 1.0
+    assert overall.false_alarms_per_image.value == alarms

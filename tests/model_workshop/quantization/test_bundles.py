@@ -98,8 +98,18 @@ def test_calibration_of_the_float_model_is_not_taken_over(split: Path) -> None:
     # Thresholds on calibrated scores, and the floor that followed from them, mean nothing on raw.
     assert made.thresholds == MODERATE_THRESHOLDS != floating.thresholds
     assert made.info.postprocess.score_floor == 0.05
-    raw = quantize_bundle(floating, Request(split / "images")).bundle
-    assert raw.thresholds == floating.thresholds
+
+
+def test_thresholds_that_stay_say_where_they_are_from(split: Path) -> None:
+    """Too few hits for a calibration may be enough for thresholds, which a gate must know of."""
+    floating = make_bundle()
+    digests = {"scores": "0" * 64}
+    card = floating.info.model_card.model_copy(update={"dataset_digests": digests})
+    info = floating.info.model_copy(update={"model_card": card})
+    bundle = dataclasses.replace(floating, info=info)
+    made = quantize_bundle(bundle, Request(split / "images")).bundle
+    assert made.thresholds == floating.thresholds
+    assert made.info.model_card.dataset_digests["scores"] == digests["scores"]
 
 
 def test_a_loss_above_the_limit_is_refused(split: Path) -> None:

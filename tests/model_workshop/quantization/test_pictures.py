@@ -12,8 +12,10 @@ from foundation.detector import Detector
 from foundation.errors import ConfigError
 from model_workshop.datasets import read_picture
 from model_workshop.quantization.pictures import (
+    IMAGES_MAX,
     IMAGES_MIN,
     ModelInputs,
+    picture_files,
     read_calibration_pictures,
 )
 from tests.support.bundles import make_bundle
@@ -46,6 +48,15 @@ def test_a_quarter_is_held_out(images: Path) -> None:
     assert not set(pictures.held_out) & set(pictures.calibrating)
     assert set(pictures.probes(6)) <= set(pictures.calibrating)
     assert all(pictures.seen)
+
+
+def test_of_many_images_those_that_are_used_count(tmp_path: Path) -> None:
+    """What a quantization does not look at is neither read nor compared with a split of floors."""
+    for number in range(3 * IMAGES_MAX):
+        (tmp_path / f"{number:03d}.png").touch()
+    files = picture_files(tmp_path)
+    assert len(files) == len(set(files)) == IMAGES_MAX
+    assert (files[0].name, files[-1].name) == ("000.png", "383.png")
 
 
 def test_inputs_are_those_of_inference(images: Path) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import ConfigError
-from model_workshop.training.arguments import add_training_arguments, check_ends
+from model_workshop.datasets import read_split
+from model_workshop.training.arguments import (
+    add_training_arguments,
+    check_ends,
+    check_judge,
+    plan_of,
+)
+from tests.support.datasets import write_dataset
 
 
 def parsed(*options: str) -> argparse.Namespace:
@@ -31,3 +38,29 @@ def test_floors_without_a_bundle_to_judge_are_refused(tmp_path: Path) -> None:
     options = ["--from", "run", "--work", str(tmp_path), "--floors", "floors.yaml"]
     with pytest.raises(ConfigError, match="none is to be written"):
         check_ends(parsed(*options, "--floors-split", "val"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--learning-rate", "nan"), ("--minutes", "nan"), ("--minutes", "inf"), ("--threads", "0")],
+)
+def test_numbers_that_are_none_are_refused(option: str, value: str) -> None:
+    """NaN is not below any limit, and a run with such a budget never ends."""
+    with pytest.raises(ConfigError, match=f"^{option} is {value}"):
+        plan_of(parsed("--from", "run", "--work", "next", option, value))
+
+
+@pytest.mark.parametrize(("judge", "is_refused"), [("train", True), ("val", True), ("test", False)])
+def test_floors_are_not_held_where_the_model_is_from(
+    tmp_path: Path, judge: str, is_refused: bool
+) -> None:
+    """The gate would refuse such a split, too, but only after the training."""
+    data = write_dataset(tmp_path / "data")
+    options = ["--floors", "floors.yaml", "--floors-split", str(data / judge)]
+    arguments = parsed("--from", "run", "--work", "next", *options)
+    made_from = [read_split(data / name) for name in ("train", "val")]
+    if is_refused:
+        with pytest.raises(ConfigError, match=r"Splits share images \(4\)"):
+            check_judge(arguments, *made_from)
+    else:
+        check_judge(arguments, *made_from)

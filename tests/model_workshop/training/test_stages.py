@@ -162,6 +162,8 @@ def test_datasets_of_other_labels_are_refused(run: Run, tmp_path: Path) -> None:
         edited.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="learned blue, green, red"):
         train_stage(_briefly(run), Material.read([other]), tmp_path / "no", start=run.folder)
+    with pytest.raises(ConfigError, match="learned blue, green, red"):
+        train_stage(run.recipe, Material.read([other]), run.folder)
 
 
 def test_several_datasets_are_trained_on_together(run: Run, tmp_path: Path) -> None:
@@ -195,9 +197,10 @@ def test_unwritable_work_folder_is_refused(run: Run, tmp_path: Path) -> None:
 def test_damaged_checkpoint_is_refused(run: Run, tmp_path: Path) -> None:
     """Half a file is not taken for a run."""
     whole = (run.folder / FILE).read_bytes()
-    (tmp_path / FILE).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ConfigError, match="not a checkpoint"):
-        trained_checkpoint(tmp_path)
+    for content in (whole[: len(whole) // 2], b"a note of somebody else"):
+        (tmp_path / FILE).write_bytes(content)
+        with pytest.raises(ConfigError, match="not a checkpoint"):
+            trained_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0.0, 1.0, 0.99])
