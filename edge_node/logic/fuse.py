@@ -29,6 +29,7 @@ from edge_node.logic.pairing import (
     overlap_of,
     shared_area,
 )
+from edge_node.logic.rows import Mask
 from edge_node.values import Effect, IgnoredPart, Question
 from foundation.escalations import LabelledBoxes
 from foundation.frames import Boxes, Scores
@@ -207,6 +208,12 @@ def judge(
         if sight.detection not in used:
             ignored[IgnoredPart.CUT if is_cut else IgnoredPart.DOUBLE] += 1
     return Judgement(findings, np.array(boxes, np.float32).reshape(-1, 4), ignored)
+
+
+def shows_whole(question: Question, boxes: Boxes) -> Mask:
+    """Which boxes (N, 4) the crop of a question does not cut, but at the frame's own border."""
+    crop = _Crop(question)
+    return np.array([crop.view_of(box)[0] >= 0 for box in boxes.tolist()], np.bool_)
 
 
 def agreed_scores(edge: Scores, cloud: Scores, agreement: float = AGREEMENT) -> Scores:

@@ -8,7 +8,7 @@ Single-threaded; owned by the frame lane.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_node.config import FusionSettings
 from edge_node.logic.amend import Amender, Reading, note_of
-from edge_node.logic.fuse import Finding, gain_of, judge
+from edge_node.logic.fuse import Finding, gain_of, judge, shows_whole
 from edge_node.logic.memory import Memories
 from edge_node.logic.policy import Decision
 from edge_node.logic.records import DEFERRED, PENDING, Correction, Record, track_to_json
@@ -25,6 +25,9 @@ from edge_node.logic.rows import Positions, Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
 from edge_node.values import Effect, Ending, EscalationOutcome, IgnoredPart, Question, Subject
 from foundation.escalations import Answer
+
+_ADDED_FRAMES = 12
+"""What the edge begins to see so soon after a crop has shown the place was there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Reconciler:
         self._cloud_digest = cloud_digest
         self._questions: dict[str, Question] = {}
         self._current: set[str] = set()  # of them those whose picture showed the present scene
+        self._withheld: deque[Question] = deque()
         self._memories = Memories(tracker)
         self._amender = Amender(tracker, self._memories, settings, edge_labels)
         self.labels = self._amender.labels
@@ -176,6 +180,22 @@ class Reconciler:
         places = self._memories.positions([subject.track_id for subject in question.subjects])
         return list(self._let_go(question, places, (DEFERRED, ""), set()))
 
+    def foresee_additions(self) -> None:
+        """Shadow: what begins where a withheld crop has just looked is not asked about either.
+
+        It was there, so an answer would have added it, and the edge's detections of it would have
+        joined that track. Call it with each frame, before what is asked about is decided.
+        """
+        sequence = self._tracker.sequence
+        while self._withheld and sequence - self._withheld[0].sequence > _ADDED_FRAMES:
+            self._withheld.popleft()
+        rows = self._tracker.rows
+        for question in self._withheld:
+            began = rows["first_sequence"]
+            at = ((began > question.sequence) > (rows["pending"] | rows["answered"])).nonzero()[0]
+            if at.size:
+                self._withhold(at[shows_whole(question, rows["box"][at])])
+
     def _read(
         self, question: Question, places: Positions, ending: Ending
     ) -> tuple[Reading | None, Fusion]:
@@ -252,7 +272,10 @@ class Reconciler:
         self._tracker.rows["pending"][asked] = False
         self._tracker.rows["answered"][asked] |= ending.outcome is EscalationOutcome.ANSWERED
         if ending.outcome is EscalationOutcome.WITHHELD:
-            self._withhold(at)
+            seen = np.array([subject.box for subject in question.subjects], np.float32)
+            asked_about = np.array([subject.asked for subject in question.subjects], np.bool_)
+            self._withhold(at[asked_about | shows_whole(question, seen.reshape(-1, 4))])
+            self._withheld.append(question)
 
     def _let_go(
         self, question: Question, at: Positions, how: tuple[str, str], corrected: set[int | None]
@@ -280,7 +303,7 @@ class Reconciler:
                 self._memories.forget(subject.track_id)
 
     def _withhold(self, shown: Positions) -> None:
-        """Shadow: no track that the crop shows is asked about again, as after an answer.
+        """Shadow: no track that the crop shows whole is asked about again, as after an answer.
 
         An answer speaks of the neighbours too; whether their evidence changes is not known.
         """

@@ -106,6 +106,7 @@ class Asking:
             self._policy.suppress_all(rows)
             self._count_suppressed()
             return
+        self._reconciler.foresee_additions()
         self._worth.note_frame(view.sequence, view.captured_at_ns)
         sights = list(self._lookout.look(rows, view.pixels, scores, scene_moves=scene_moves))
         if self._lookout.abstained is not Abstention.NONE:

@@ -137,6 +137,42 @@ def test_shadow_asks_once_counts_and_changes_nothing() -> None:
     assert bench.records[-1]["escalation"]["outcome"] == "withheld"
 
 
+@pytest.mark.parametrize(
+    ("other", "after_frames", "asked"),
+    [
+        ((340, 240, 0.45), 4, 1),
+        ((340, 240, 0.45), 40, 2),
+        ((398, 240, 0.45), 4, 2),  # cut by the crop
+        ((20, 20, 0.45), 4, 2),
+    ],
+)
+def test_shadow_asks_about_nothing_that_an_answer_would_have_added(
+    other: tuple[float, float, float], after_frames: int, asked: int
+) -> None:
+    """What begins within the withheld crop soon after it was there; what begins later came."""
+    bench = AskingBench({"rollout": "shadow"})
+    while not bench.offered:
+        bench.frame(DOUBTFUL)
+    bench.end(bench.offered[0], EscalationOutcome.WITHHELD)
+    bench.frames(after_frames, DOUBTFUL)
+    for _ in range(100):
+        bench.frame(seen((300, 200, 0.45), other))
+        for candidate in bench.offered[1:]:
+            bench.end(candidate, EscalationOutcome.WITHHELD)
+    assert len(bench.offered) == asked
+
+
+def test_shadow_withholds_a_crop_about_no_track() -> None:
+    """A gap's."""
+    bench = AskingBench({"rollout": "shadow"})
+    bench.frames(30, seen((300, 200, 0.95)))
+    bench.frames(6, seen())
+    (candidate,) = bench.offered
+    bench.end(candidate, EscalationOutcome.WITHHELD)
+    bench.frames(6, seen())
+    assert len(bench.offered) == 1
+
+
 def test_off_asks_nothing_and_says_so() -> None:
     """As without an escalator."""
     bench = AskingBench({"rollout": "off"})
