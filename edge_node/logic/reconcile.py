@@ -160,6 +160,8 @@ class Reconciler:
                     _told(reading, [one for one in findings if one.effect is Effect.ADDED])
                 )
         self._mark(question, places, ending)
+        if current and ending.outcome is EscalationOutcome.WITHHELD:
+            self._withheld.append(question)
         corrected = {correction.track_id for correction in fusion.corrections}
         outcome, cause = ending.outcome.value, ending.cause.value
         fusion.revised.extend(self._let_go(question, places, (outcome, cause), corrected))
@@ -275,7 +277,6 @@ class Reconciler:
             seen = np.array([subject.box for subject in question.subjects], np.float32)
             asked_about = np.array([subject.asked for subject in question.subjects], np.bool_)
             self._withhold(at[asked_about | shows_whole(question, seen.reshape(-1, 4))])
-            self._withheld.append(question)
 
     def _let_go(
         self, question: Question, at: Positions, how: tuple[str, str], corrected: set[int | None]
