@@ -234,7 +234,12 @@ def _add_spool(spool: argparse.ArgumentParser) -> None:
     )
     exported.add_argument("--out", metavar="FOLDER", required=True, help="a new folder")
     purged = add("purge", "drop crops; those that wait end as evicted")
-    purged.add_argument("--state", choices=["waiting", "ended", "all"], default="ended")
+    purged.add_argument(
+        "--state",
+        choices=["waiting", "ended", "all"],
+        default="ended",
+        help="what waits may go only while no edge node has the spool",
+    )
     purged.add_argument("--yes", action="store_true", help="it is meant")
     add("check", "look for damage; exit status 1 where there is some")
 
