@@ -23,7 +23,15 @@ from edge_node.logic.records import DEFERRED, PENDING, Correction, Record, track
 from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import Positions, Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
-from edge_node.values import Effect, Ending, EscalationOutcome, IgnoredPart, Question, Subject
+from edge_node.values import (
+    Cause,
+    Effect,
+    Ending,
+    EscalationOutcome,
+    IgnoredPart,
+    Question,
+    Subject,
+)
 from foundation.escalations import Answer
 
 _ADDED_FRAMES = 12
@@ -160,7 +168,7 @@ class Reconciler:
                     _told(reading, [one for one in findings if one.effect is Effect.ADDED])
                 )
         self._mark(question, places, ending)
-        if current and ending.outcome is EscalationOutcome.WITHHELD:
+        if current and _is_of_shadow(ending):
             self._withheld.append(question)
         corrected = {correction.track_id for correction in fusion.corrections}
         outcome, cause = ending.outcome.value, ending.cause.value
@@ -274,9 +282,11 @@ class Reconciler:
         self._tracker.rows["pending"][asked] = False
         self._tracker.rows["answered"][asked] |= ending.outcome is EscalationOutcome.ANSWERED
         if ending.outcome is EscalationOutcome.WITHHELD:
-            seen = np.array([subject.box for subject in question.subjects], np.float32)
-            asked_about = np.array([subject.asked for subject in question.subjects], np.bool_)
-            self._withhold(at[asked_about | shows_whole(question, seen.reshape(-1, 4))])
+            told = np.array([subject.asked for subject in question.subjects], np.bool_)
+            if _is_of_shadow(ending):
+                seen = np.array([subject.box for subject in question.subjects], np.float32)
+                told |= shows_whole(question, seen.reshape(-1, 4))
+            self._withhold(at[told])
 
     def _let_go(
         self, question: Question, at: Positions, how: tuple[str, str], corrected: set[int | None]
@@ -304,9 +314,9 @@ class Reconciler:
                 self._memories.forget(subject.track_id)
 
     def _withhold(self, shown: Positions) -> None:
-        """Shadow: no track that the crop shows whole is asked about again, as after an answer.
+        """No track at these positions is asked about again; whether evidence changes is not known.
 
-        An answer speaks of the neighbours too; whether their evidence changes is not known.
+        In shadow that are all that the crop shows whole, as after an answer.
         """
         rows, shown = self._tracker.rows, shown[shown >= 0]
         rows["answered"][shown] = True
@@ -316,6 +326,11 @@ class Reconciler:
     def _track_record(self, row: Rows) -> Record:
         note = self._memories.note(int(row["track_id"][0]))
         return track_to_json(row, self._camera, self.labels, self._reporting, note)
+
+
+def _is_of_shadow(ending: Ending) -> bool:
+    """Whether it would have been sent; what may not leave would have told nothing."""
+    return ending.outcome is EscalationOutcome.WITHHELD and ending.cause is Cause.NONE
 
 
 def _told(

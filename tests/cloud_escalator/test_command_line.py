@@ -9,9 +9,7 @@ import re
 import shutil
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import grpc
@@ -23,27 +21,16 @@ from foundation.errors import EXIT_CONFIG, EXIT_OK
 from foundation.escalations import Answer
 from tests.cloud_escalator.client import WAIT_S, connect, escalation, scrape_until
 from tests.support.bundles import make_bundle
+from tests.support.processes import running
 
 READY = re.compile(rb"ready: escalations on port (\d+), telemetry on port (\d+)")
 
 
-@asynccontextmanager
-async def command(*arguments: str | Path) -> AsyncIterator[asyncio.subprocess.Process]:
+def command(
+    *arguments: str | Path,
+) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
     """`cloud-escalator` with these arguments; killed if the test leaves it running."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "cloud_escalator",
-        *map(str, arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    return running("cloud_escalator", *arguments)
 
 
 async def last_words(*arguments: str | Path) -> tuple[int, str, str]:

@@ -7,9 +7,7 @@ import json
 import shutil
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from foundation.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK
 from foundation.gains import LevelCosts, variance_gains
 from tests.support.bundles import grid_model, make_bundle, write_bundle
 from tests.support.escalator import ScriptedEscalator, confirm, relabel
+from tests.support.processes import running
 from tests.support.videos import moving_squares, write_video
 
-ROOT = Path(__file__).parents[2]
 BOUND_S = 60.0
 
 
@@ -82,24 +80,9 @@ def site(made: Path, tmp_path: Path) -> Site:
     return Site(tmp_path / "site")
 
 
-@asynccontextmanager
-async def edge_node(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+def edge_node(*arguments: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
     """A running `edge-node`, killed if the test leaves it behind."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "edge_node",
-        *arguments,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    return running("edge_node", *arguments)
 
 
 async def run(*arguments: str) -> tuple[int | None, str, str]:

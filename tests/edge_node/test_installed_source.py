@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +13,10 @@ import pytest
 
 from foundation.errors import EXIT_CONFIG, EXIT_OK
 from tests.support.bundles import write_bundle
+from tests.support.processes import running
 
 pytestmark = pytest.mark.timeout(60)
 
-ROOT = Path(__file__).parents[2]
 BOUND_S = 30.0
 HUNG = """
 import threading
@@ -42,10 +39,9 @@ class Hung:
 """
 
 
-@asynccontextmanager
-async def edge_node(
+def edge_node(
     folder: Path, kind: str, results: Path
-) -> AsyncIterator[asyncio.subprocess.Process]:
+) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
     """A running `edge-node` in whose environment a package with two sources is installed."""
     about = folder / "site" / "sources-1.dist-info"
     about.mkdir(parents=True)
@@ -56,18 +52,8 @@ async def edge_node(
     (folder / "site" / "hung_source.py").write_text(HUNG)
     write_bundle(folder / "bundle", 320, 240)
     words = f"run --source {kind} --bundle {folder}/bundle --results {results} --telemetry-port 0"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "edge_node", *words.split()),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(folder / "site")},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    packages = {"PYTHONPATH": str(folder / "site")}
+    return running("edge_node", *words.split(), environment=packages)
 
 
 async def test_source_that_hangs_holds_up_no_end(tmp_path: Path) -> None:

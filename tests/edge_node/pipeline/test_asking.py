@@ -162,6 +162,18 @@ def test_shadow_asks_about_nothing_that_an_answer_would_have_added(
     assert len(bench.offered) == asked
 
 
+def test_what_may_not_leave_tells_nothing_of_what_begins_beside_it() -> None:
+    """The other object's own crop may be one that may leave."""
+    bench = AskingBench()
+    while not bench.offered:
+        bench.frame(DOUBTFUL)
+    withheld = EscalationOutcome.WITHHELD
+    bench.end(bench.offered[0], withheld, cause=Cause.EGRESS)
+    bench.frames(4, DOUBTFUL)
+    bench.frames(100, seen((300, 200, 0.45), (340, 240, 0.45)))
+    assert len(bench.offered) == 2
+
+
 def test_shadow_withholds_a_crop_about_no_track() -> None:
     """A gap's."""
     bench = AskingBench({"rollout": "shadow"})
