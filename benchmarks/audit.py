@@ -26,8 +26,7 @@ from benchmarks.kept import WORK, KeptFrame, KeptLine, KeptTrack, play
 from edge_node.config import CropSettings
 from edge_node.logic.audit import AuditSampler
 from edge_node.logic.audit_estimate import AuditEstimate, Draw, RateEstimate, Stratum
-from edge_node.logic.fuse import Finding, Standing
-from edge_node.values import Effect
+from edge_node.values import Effect, Finding, Standing
 from foundation.errors import EXIT_OK
 from foundation.escalations import Region
 from foundation.frames import Boxes

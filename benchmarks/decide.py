@@ -34,6 +34,7 @@ from edge_node.config import (
 )
 from edge_node.logic.aim import OUTBIDS, BudgetAim
 from edge_node.logic.audit import AuditSampler
+from edge_node.logic.fuse import judge
 from edge_node.logic.lookout import Lookout
 from edge_node.logic.plan import Planner
 from edge_node.logic.policy import Decision, Policy
@@ -121,7 +122,7 @@ class Round:
 
     def ask(self) -> None:
         """One decision becomes a question."""
-        self.reconciler.ask(
+        self._question = self.reconciler.ask(
             Decision(
                 self._scene.region, 0, (0, 1), Reason.UNCERTAIN, 0.4, 0.4, Reservation(4000.0)
             ),
@@ -133,10 +134,15 @@ class Round:
             frame_size=(WIDTH, HEIGHT),
         )
 
-    def fuse(self) -> None:
-        """Its verdict is joined to the tracks."""
+    def judge(self) -> None:
+        """Its verdict is read where it arrives, on the event loop."""
         verdict = Verdict("q", Answer(self._answer), "digest")
-        self.reconciler.end(Ending("q", EscalationOutcome.ANSWERED, Cause.NONE, 1, verdict))
+        judged = judge(self._question, self._answer, FusionSettings())
+        self._ending = Ending("q", EscalationOutcome.ANSWERED, Cause.NONE, 1, verdict, judged)
+
+    def fuse(self) -> None:
+        """It is joined to the tracks, on the frame lane."""
+        self.reconciler.end(self._ending)
 
 
 class Crowd:
@@ -215,6 +221,7 @@ class Crowd:
 
 FUSION: dict[str, Callable[[Round], None]] = {
     "ask, per escalation": Round.ask,
+    "judge, per verdict": Round.judge,
     "fuse, per verdict": Round.fuse,
 }
 FRAME: dict[str, Callable[[Crowd], None]] = {

@@ -62,6 +62,7 @@ def kept(id_: str, size_bytes: int) -> Kept:
         reason="uncertain",
         level="webp80",
         gain=0.2,
+        scene_moves=False,
     )
     escalation = Escalation(
         id=id_,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from foundation.escalations import Encoding, Escalation, LabelledBoxes, Region, Verdict
 from foundation.frames import Boxes, Pixels
@@ -230,6 +233,7 @@ class Question:
         reason: Why the policy asked.
         level: How the crop is encoded, as text.
         gain: What the policy expects of the answer.
+        scene_moves: Whether the scene moved as a whole.
     """
 
     id: str
@@ -243,6 +247,56 @@ class Question:
     reason: str
     level: str
     gain: float
+    scene_moves: bool
+
+
+class Standing(NamedTuple):
+    """How much a finding is worth beside another one about the same track; the greater stands.
+
+    The order is total and knows nothing of arrival, so verdicts may come in any order. What the
+    crop's border did not cut goes before what it cut, a crop with surroundings before one without;
+    then the later frame, the wider surroundings, and the smaller crop, which the cloud saw at the
+    higher resolution.
+    """
+
+    whole: bool
+    in_context: bool
+    sequence: int
+    context: float
+    pixels_negated: int
+    score: float
+    escalation_id: str
+
+
+class Finding(NamedTuple):
+    """What the verdict says about one track, or about an object without a track.
+
+    Attributes:
+        effect: What changes.
+        subject: Position in the question's subjects; -1 for an added object.
+        detection: Position in the verdict's detections; -1 for a refuted track.
+        standing: Its worth; where `whole` is false the detection's box says nothing about where.
+    """
+
+    effect: Effect
+    subject: int
+    detection: int
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, read: what it says about a question, whatever has become of the tracks since.
+
+    Attributes:
+        findings: About subjects, in their order, then added objects.
+        boxes: The verdict's boxes (N), without what lies outside the crop.
+        ignored: How many of its boxes changed nothing, by cause.
+    """
+
+    findings: list[Finding]
+    boxes: list[Sequence[float]]
+    ignored: Counter[IgnoredPart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +357,7 @@ class Ending:
         cause: Why, where the outcome does not say so.
         ended_at_ns: When; for an answer, when the verdict arrived.
         verdict: The answer, when there is one.
+        judged: What it says.
         late: What had been asked, where the frame lane has let go of the question since.
         other_run: The tracks of `late` are those of an earlier run.
     """
@@ -312,6 +367,7 @@ class Ending:
     cause: Cause
     ended_at_ns: int
     verdict: Verdict | None = None
+    judged: Judgement | None = None
     late: Question | None = None
     other_run: bool = False
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from edge_node.config import FusionSettings
 from edge_node.logic.associate import distances
-from edge_node.logic.fuse import Finding, Standing, judge
-from edge_node.values import Effect, Question
+from edge_node.logic.fuse import judge
+from edge_node.values import Effect, Finding, Question, Standing
 from foundation.escalations import LabelledBoxes
 from foundation.frames import Boxes
 from foundation.pool import STANDS_FROM, Pool
@@ -131,7 +131,7 @@ class Hindsight:
 
     def _read(self, one: Answered, verdicts: _Verdicts) -> None:
         question = one.question
-        judged = judge(question, one.answer, self._settings, scene_moves=True)
+        judged = judge(question, one.answer, self._settings)
         for finding in judged.findings:
             if finding.effect is Effect.ADDED:
                 box = judged.boxes[finding.detection]
@@ -142,7 +142,7 @@ class Hindsight:
             claim = None
             if finding.effect in (Effect.CONFIRMED, Effect.RECLASSIFIED):
                 whole = finding.standing.whole
-                box = judged.boxes[finding.detection] if whole else subject.box
+                box = judged.boxes[finding.detection] if whole else subject.box.tolist()
                 claim = _claim(subject.track_id, one, finding, box)
             verdicts.hear(subject.track_id, finding.standing, finding.effect, claim)
 
@@ -163,8 +163,8 @@ class Hindsight:
         return self.joined(free)
 
 
-def _claim(track_id: int, one: Answered, finding: Finding, box: Boxes) -> Claim:
-    x1, y1, x2, y2 = box.tolist()
+def _claim(track_id: int, one: Answered, finding: Finding, box: Sequence[float]) -> Claim:
+    x1, y1, x2, y2 = box
     at = finding.detection
     score = float(one.answer.scores[at])
     return Claim(track_id, one.answer.labels[at], score, (x1, y1, x2, y2), one.question.sequence)

@@ -112,6 +112,7 @@ def _cut(
             reason="every",
             level=str(LEVEL),
             gain=0.0,
+            scene_moves=True,
         )
         crop = pixels[region.y1 : region.y2, region.x1 : region.x2]
         yield _Crop(question, as_transmitted(crop, LEVEL))
@@ -139,7 +140,7 @@ def _claims(
     question: Question, answer: LabelledBoxes, settings: EdgeSettings
 ) -> Iterator[tuple[Claim, bool]]:
     """Claims about the track asked about, and (True) about objects that have no track."""
-    judged = judge(question, answer, settings.fusion, scene_moves=True)
+    judged = judge(question, answer, settings.fusion)
     for finding in judged.findings:
         is_new = finding.effect is Effect.ADDED
         if finding.effect in (Effect.REFUTED, Effect.UNDECIDED) or not (
@@ -147,8 +148,8 @@ def _claims(
         ):
             continue
         whole = finding.standing.whole
-        box = judged.boxes[finding.detection] if whole else question.subjects[0].box
-        x1, y1, x2, y2 = box.tolist()
+        seen: Sequence[float] = question.subjects[0].box.tolist()
+        x1, y1, x2, y2 = judged.boxes[finding.detection] if whole else seen
         yield (
             Claim(
                 question.subjects[0].track_id,

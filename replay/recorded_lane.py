@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry
 
 from cloud_escalator.config import LimitSettings
 from cloud_escalator.logic.crops import Reporter
-from edge_node.config import EdgeSettings
+from edge_node.config import EdgeSettings, FusionSettings
+from edge_node.logic.fuse import judge
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.frame_lane import FrameLane
 from edge_node.pipeline.inbox import Arrival, LaneInbox, Work
@@ -153,8 +154,11 @@ class LaneRun:
 class _Sink:
     """Takes candidates from the lane and brings what became of them when it is time."""
 
-    def __init__(self, cloud: Answering | None, latency_s: float, clock: FrameClock) -> None:
+    def __init__(
+        self, cloud: Answering | None, latency_s: float, fusion: FusionSettings, clock: FrameClock
+    ) -> None:
         self._cloud = cloud
+        self._fusion = fusion
         self._latency_s = latency_s
         self._clock = clock
         self._news: list[tuple[int, int, News]] = []
@@ -178,7 +182,9 @@ class _Sink:
         arrival_ns = after_s(now_ns, self._latency_s)
         verdict = Verdict(question.id, Answer(found), self._cloud.digest)
         outcome = EscalationOutcome.ANSWERED
-        self._post(arrival_ns, Ending(question.id, outcome, Cause.NONE, arrival_ns, verdict))
+        judged = judge(question, found, self._fusion)
+        ending = Ending(question.id, outcome, Cause.NONE, arrival_ns, verdict, judged)
+        self._post(arrival_ns, ending)
 
     def note_published(self, ending: Ending) -> None:
         """Nothing is kept."""
@@ -202,7 +208,7 @@ class _Records:
         self.lines: list[Mapping[str, Any]] = []
 
     def publish(self, record: JsonRecord | Mapping[str, Any]) -> None:
-        """Keeps everything, or everything but frames."""
+        """Keeps it; a frame, which is no mapping yet, only where frames are to be kept."""
         if isinstance(record, Mapping):
             self.lines.append(record)
         elif self._keep_frames:
@@ -212,8 +218,7 @@ class _Records:
         self, records: Sequence[JsonRecord | Mapping[str, Any]], published: Callable[[], None]
     ) -> None:
         """Keeps them."""
-        for record in records:
-            self.publish(record)
+        self.lines += [one if isinstance(one, Mapping) else one.to_json() for one in records]
         published()
 
 
@@ -251,7 +256,7 @@ class RecordedLane:
         self._metrics = EdgeMetrics(CollectorRegistry(), settings.camera)
         self._records = _Records(keep_frames=keep_frames)
         shadow = settings.policy.rollout == "shadow"
-        self._sink = _Sink(None if shadow else cloud, latency_s, self._clock)
+        self._sink = _Sink(None if shadow else cloud, latency_s, settings.fusion, self._clock)
         self._lane = FrameLane(
             settings,
             model,

@@ -84,6 +84,7 @@ def _answers(asked: EverythingAsked, chosen: Sequence[Offer], line: Line) -> Ite
             reason="uncertain",
             level=_LEVEL,
             gain=0.0,
+            scene_moves=True,
         )
         crop = pixels[region.y1 : region.y2, region.x1 : region.x2].copy()
         candidate = Candidate(question, crop, proposals, Level.parse(_LEVEL), 0.0)

@@ -88,6 +88,7 @@ def options_of_defects(asked: EverythingAsked, levels: Sequence[str]) -> list[Op
             reason="oracle",
             level="",
             gain=0.0,
+            scene_moves=True,
         )
         crop = pixels[region.y1 : region.y2, region.x1 : region.x2].copy()
         for level in levels:

@@ -80,6 +80,7 @@ class TiledCloud:
             reason="frame",
             level=level,
             gain=0.0,
+            scene_moves=True,
         )
         parsed = Level.parse(level)
         image = encode_at(pixels, parsed)

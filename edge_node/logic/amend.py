@@ -1,28 +1,35 @@
 """From an answer to corrected tracks: writes what outranks what stands, and adds what is new.
 
 A finding about a track takes effect where its standing is greater than that of the finding that
-stands, which makes the order of arrival irrelevant. What is to be written is decided track by
-track, and then written by columns. Single-threaded; owned by the frame lane through its
-`Reconciler`.
+stands, which makes the order of arrival irrelevant. Single-threaded; owned by the frame lane
+through its `Reconciler`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from edge_node.config import FusionSettings
-from edge_node.logic.fuse import Finding, Judgement, shift_to_present
+from edge_node.logic.fuse import shift_to_present
 from edge_node.logic.memory import Memories
-from edge_node.logic.opinions import REFUTED, Opinion, write_asked, write_opinions
+from edge_node.logic.opinions import REFUTED, Opinion, write_opinion
 from edge_node.logic.pairing import Box, area_of, assign_cheapest, distance, near_pairs
-from edge_node.logic.records import Correction, Record, opinion_to_json
-from edge_node.logic.rows import NO_LABEL, Positions, Rows, labels_of
+from edge_node.logic.records import Correction, Found, Record
+from edge_node.logic.rows import NO_LABEL, Rows, labels_of, take_rows
 from edge_node.logic.track import Tracker
-from edge_node.values import Effect, EscalationOutcome, IgnoredPart, Question, Subject
+from edge_node.values import (
+    Effect,
+    EscalationOutcome,
+    Finding,
+    IgnoredPart,
+    Judgement,
+    Question,
+    Subject,
+)
 from foundation.escalations import LabelledBoxes
 
 LABELS_MAX = 4096
@@ -35,16 +42,22 @@ class Reading:
     """An answer while it is fused.
 
     Attributes:
+        camera: Whose.
+        arrived_at_ns: When it came.
         question: What had been asked.
         detections: What the cloud found.
         judged: What that means for the tracks.
         places: Where the question's subjects are in the table; -1 for those not alive.
+        ignored: How many of its parts changed nothing, by cause; those of fusing are added.
     """
 
+    camera: str
+    arrived_at_ns: int
     question: Question
     detections: LabelledBoxes
     judged: Judgement
-    places: Positions
+    places: list[int]
+    ignored: Counter[IgnoredPart]
 
     def label(self, finding: Finding) -> str:
         """The class that was found."""
@@ -52,41 +65,32 @@ class Reading:
 
     def box(self, finding: Finding) -> Box:
         """Where it was found, at capture."""
-        box: Box = self.judged.boxes[finding.detection].tolist()
-        return box
+        return self.judged.boxes[finding.detection]
 
-    def opinion(self, finding: Finding) -> Record | None:
-        """The cloud's opinion, as it is published; None where it found nothing."""
-        at = finding.detection
-        if at < 0:
-            return None
-        return opinion_to_json(self.label(finding), finding.standing.score, self.judged.boxes[at])
-
-
-class _Change(NamedTuple):
-    """What a finding does to the row of its track.
-
-    Attributes:
-        rows: The table that the row is in; of a track that has ended, its own.
-        place: Where in it.
-        finding: What was found.
-        subject: The track as the edge saw it.
-        newer: No later look of the cloud at it is known.
-        placed: The cloud saw it, and saw it whole.
-        stands: The finding outranks what stood.
-        box: Where the track is from now on; None: as it was.
-        opinion: What is written of the cloud's opinion; None: nothing.
-    """
-
-    rows: Rows
-    place: int
-    finding: Finding
-    subject: Subject
-    newer: bool
-    placed: bool
-    stands: bool
-    box: Box | None
-    opinion: Opinion | None
+    def correction(
+        self,
+        finding: Finding,
+        track_id: int | None,
+        edge: Subject | None,
+        present_box: Box | None,
+        *,
+        earlier_run: bool = False,
+    ) -> Correction:
+        """What a finding has corrected, for the results."""
+        found = None
+        if finding.detection >= 0:
+            found = Found(self.label(finding), finding.standing.score, self.box(finding))
+        return Correction(
+            self.camera,
+            self.arrived_at_ns,
+            finding.effect,
+            track_id,
+            self.question,
+            edge,
+            found,
+            present_box,
+            earlier_run,
+        )
 
 
 class Amender:
@@ -111,12 +115,12 @@ class Amender:
 
     def correct_subjects(self, reading: Reading) -> list[Correction]:
         """What the verdict says about the tracks in the crop."""
-        subjects, places = reading.question.subjects, reading.places.tolist()
-        about = [
+        subjects, places = reading.question.subjects, reading.places
+        about = (
             (finding, subjects[finding.subject], places[finding.subject])
             for finding in reading.judged.findings
             if finding.subject >= 0
-        ]
+        )
         return self._correct(reading, about)
 
     def join_additions(self, reading: Reading) -> list[Correction]:
@@ -154,7 +158,7 @@ class Amender:
         Where a track was then is reckoned back by its own velocity.
         """
         present, frames = self._tracker.sequence, self._frames_since(reading.question)
-        rows = self._tracker.rows[list(place_of.values())]
+        rows = take_rows(self._tracker.rows, np.array(list(place_of.values()), np.intp))
         columns = (rows[name].tolist() for name in ("track_id", "box", "velocity", "score"))
         for number, label, track_id, box, (x, y), score in zip(
             place_of, labels_of(rows).tolist(), *columns, strict=True
@@ -167,65 +171,66 @@ class Amender:
             yield added[number]._replace(effect=effect), subject, place_of[number]
 
     def _correct(
-        self, reading: Reading, about: Sequence[tuple[Finding, Subject, int]]
+        self, reading: Reading, about: Iterable[tuple[Finding, Subject, int]]
     ) -> list[Correction]:
         """Writes findings about tracks, each with what the edge saw, where they outrank others."""
-        table, ignored = self._tracker.rows, reading.judged.ignored
-        changes: list[_Change] = []
+        table, ignored = self._tracker.rows, reading.ignored
+        corrections = []
         for finding, subject, place in about:
             rows = table if place >= 0 else self._memories.of(subject.track_id).ended
             if rows is None:
                 ignored[IgnoredPart.TRACK_GONE] += 1
+            elif self._write(reading, finding, subject, rows, max(0, place)):
+                present = rows["box"][place].tolist() if place >= 0 else None
+                corrections.append(reading.correction(finding, subject.track_id, subject, present))
             else:
-                changes.append(self._change(reading, finding, subject, rows, max(0, place)))
-        alive = [change for change in changes if change.rows is table]
-        if alive:
-            _write(table, alive)
-        if len(alive) < len(changes):
-            for change in changes:
-                if change.rows is not table:
-                    _write(change.rows, [change])
-        standing = [change for change in changes if change.stands]
-        if len(standing) < len(changes):
-            ignored[IgnoredPart.OUTRANKED] += len(changes) - len(standing)
-        presents = table["box"]
-        return [
-            Correction(
-                change.finding.effect,
-                change.subject.track_id,
-                reading.question,
-                change.subject,
-                reading.opinion(change.finding),
-                presents[change.place].copy() if change.rows is table else None,
-            )
-            for change in standing
-        ]
+                ignored[IgnoredPart.OUTRANKED] += 1
+        return corrections
 
-    def _change(
+    def _write(
         self, reading: Reading, finding: Finding, subject: Subject, rows: Rows, place: int
-    ) -> _Change:
-        """What a finding does to a row, by what is remembered of its track, which learns of it."""
+    ) -> bool:
+        """Writes a finding to the row of its track, as far as it is later or outranks what stands.
+
+        Args:
+            reading: The answer.
+            finding: What was found.
+            subject: The track as the edge saw it.
+            rows: The table that the row is in; of a track that has ended, its own.
+            place: Where in it.
+
+        Returns:
+            Whether it outranks what stood.
+        """
         sequence, memory = reading.question.sequence, self._memories.of(subject.track_id)
-        newer = sequence >= memory.asked_sequence
-        memory.asked_sequence = max(memory.asked_sequence, sequence)
+        seen: Box = subject.box.tolist()
+        if sequence >= memory.asked_sequence:
+            memory.asked_sequence = sequence
+            rows["asked_score"][place], rows["asked_area"][place] = subject.score, area_of(seen)
+        # The cloud saw it, and saw it whole.
         placed = finding.standing.whole and finding.detection >= 0
-        stands = memory.yields_to(finding)
-        box: Box | None = None
-        opinion: Opinion | None = None
-        if stands and finding.effect is not Effect.UNDECIDED:
-            memory.standing = finding.standing
-            seen: Box = subject.box.tolist()
-            if rows is self._tracker.rows:
-                present = rows["box"][place].tolist()
-                box = memory.box_before_fusion(present, self._tracker.sequence)
-                if placed:
-                    box = shift_to_present(reading.box(finding), seen, box)
-            opinion = REFUTED
-            if finding.detection >= 0:
-                found = reading.box(finding) if placed else seen
-                label, score = self._label_of(reading, finding), finding.standing.score
-                opinion = Opinion(label, score, found, sequence)
-        return _Change(rows, place, finding, subject, newer, placed, stands, box, opinion)
+        if placed or subject.asked:
+            rows["answered"][place] = True
+        if placed:
+            rows["confirmed"][place] = True
+        if not memory.yields_to(finding):
+            return False
+        if finding.effect is Effect.UNDECIDED:
+            return True
+        memory.standing = finding.standing
+        if rows is self._tracker.rows:
+            present = rows["box"][place].tolist()
+            box = memory.box_before_fusion(present, self._tracker.sequence)
+            if placed:
+                box = shift_to_present(reading.box(finding), seen, box)
+            rows["box"][place] = box
+        opinion = REFUTED
+        if finding.detection >= 0:
+            found = reading.box(finding) if placed else seen
+            label, score = self._label_of(reading, finding), finding.standing.score
+            opinion = Opinion(label, score, found, sequence)
+        write_opinion(rows, place, opinion)
+        return True
 
     def _tracked(
         self, reading: Reading, boxes: Sequence[Box], presents: Sequence[Box]
@@ -238,7 +243,7 @@ class Amender:
             Places in the table by number of the object.
         """
         rows, limit = self._tracker.rows, self._settings.centre_distance_max
-        judged = set(reading.places.tolist())
+        judged = set(reading.places)
         twins = rows["from_cloud"].nonzero()[0]
         if twins.size:
             same = rows["cloud_sequence"][twins] == reading.question.sequence
@@ -259,10 +264,10 @@ class Amender:
         return {number: place for place, number in found.items()}
 
     def _add(self, reading: Reading, finding: Finding, present: Box) -> Correction | None:
-        label, box = self._label_of(reading, finding), np.array(present, np.float32)
-        added = self._tracker.add_from_cloud(box, label=label, score=finding.standing.score)
+        label, score = self._label_of(reading, finding), finding.standing.score
+        added = self._tracker.add_from_cloud(present, label=label, score=score)
         if added is None:
-            reading.judged.ignored[IgnoredPart.NO_ROOM] += 1
+            reading.ignored[IgnoredPart.NO_ROOM] += 1
             return None
         row = self._tracker.rows[-1:]
         row["cloud_box"] = reading.box(finding)
@@ -270,9 +275,7 @@ class Amender:
         memory = self._memories.of(added)
         memory.standing, memory.asked_sequence = finding.standing, reading.question.sequence
         memory.note = note_of(reading.question, EscalationOutcome.ANSWERED.value)
-        return Correction(
-            Effect.ADDED, added, reading.question, None, reading.opinion(finding), box
-        )
+        return reading.correction(finding, added, None, present)
 
     def _label_of(self, reading: Reading, finding: Finding) -> int:
         """The index of the class that was found, which may be new."""
@@ -296,29 +299,6 @@ def note_of(question: Question, outcome: str) -> Record:
         "reason": question.reason,
         "level": question.level,
     }
-
-
-def _write(rows: Rows, changes: Sequence[_Change]) -> None:
-    """Writes changes of tracks that are all in one table."""
-    newer = [change for change in changes if change.newer]
-    if newer:
-        scores = [change.subject.score for change in newer]
-        areas = [area_of(change.subject.box.tolist()) for change in newer]
-        write_asked(rows, _places(newer), scores, areas)
-    answered = [change for change in changes if change.placed or change.subject.asked]
-    rows["answered"][_places(answered)] = True
-    rows["confirmed"][_places(change for change in changes if change.placed)] = True
-    opinions = [(change, change.opinion) for change in changes if change.opinion is not None]
-    if opinions:
-        told, written = zip(*opinions, strict=True)
-        write_opinions(rows, _places(told), written)
-    moved = [change for change in changes if change.box is not None]
-    if moved:
-        rows["box"][_places(moved)] = [change.box for change in moved]
-
-
-def _places(changes: Iterable[_Change]) -> Positions:
-    return np.array([change.place for change in changes], np.intp)
 
 
 def _moved(box: Box, x: float, y: float) -> Box:

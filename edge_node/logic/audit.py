@@ -31,8 +31,7 @@ import math
 from collections.abc import Iterable
 
 from edge_node.logic.audit_estimate import AuditEstimate, AuditLedger, Draw, Stratum
-from edge_node.logic.fuse import Finding
-from edge_node.values import Effect
+from edge_node.values import Effect, Finding
 from foundation.escalations import Region
 from foundation.frames import Boxes
 

@@ -96,13 +96,19 @@ def whereabouts(
         leaving_frames: One that its motion carries out within so many frames is about to leave.
         frame_size: Width and height in source pixels.
     """
-    box, unseen = rows["box"][at], rows["coasted"][at] > 0
-    boxes = np.where(unseen[:, None], box, rows["seen_box"][at])
-    cut = unseen | cut_by_frame(boxes, frame_size)
+    boxes, cut = sighted(rows, at, frame_size)
     motion = rows["velocity"][at] * np.float32(leaving_frames)
-    then = (box.reshape(-1, 2, 2) + motion[:, None]).reshape(-1, 4)
+    then = (rows["box"][at].reshape(-1, 2, 2) + motion[:, None]).reshape(-1, 4)
     leaving = cut | np.logical_or.reduce(then * _INWARDS < _ends(frame_size)[1], axis=1)
     return Whereabouts(boxes, cut, leaving)
+
+
+def sighted(rows: Rows, at: Positions, frame_size: tuple[int, int]) -> tuple[Boxes, Mask]:
+    """Boxes (N, 4) of the tracks at these positions and which are cut, as in `Whereabouts`."""
+    boxes, unseen = rows["seen_box"][at], rows["coasted"][at] > 0
+    if unseen.any():
+        boxes[unseen] = rows["box"][at[unseen]]
+    return boxes, unseen | cut_by_frame(boxes, frame_size)
 
 
 def cut_by_frame(boxes: Boxes, frame_size: tuple[int, int]) -> Mask:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +29,7 @@ from edge_node.logic.pairing import (
     shared_area,
 )
 from edge_node.logic.rows import Mask
-from edge_node.values import Effect, IgnoredPart, Question
+from edge_node.values import Effect, Finding, IgnoredPart, Judgement, Question, Standing
 from foundation.escalations import LabelledBoxes
 from foundation.frames import Boxes, Scores
 
@@ -48,55 +47,6 @@ _CONTEXT_MAX = 1.0
 """Box sides of surroundings beyond which more of them tell a detector nothing."""
 _CONTEXT_ENOUGH = 0.25
 _NOWHERE = (0.0, 0.0, 0.0, 0.0)
-
-
-class Standing(NamedTuple):
-    """How much a finding is worth beside another one about the same track; the greater stands.
-
-    The order is total and knows nothing of arrival, so verdicts may come in any order. What the
-    crop's border did not cut goes before what it cut, a crop with surroundings before one without;
-    then the later frame, the wider surroundings, and the smaller crop, which the cloud saw at the
-    higher resolution.
-    """
-
-    whole: bool
-    in_context: bool
-    sequence: int
-    context: float
-    pixels_negated: int
-    score: float
-    escalation_id: str
-
-
-class Finding(NamedTuple):
-    """What the verdict says about one track, or about an object without a track.
-
-    Attributes:
-        effect: What changes.
-        subject: Position in the question's subjects; -1 for an added object.
-        detection: Position in the verdict's detections; -1 for a refuted track.
-        standing: Its worth; where `whole` is false the detection's box says nothing about where.
-    """
-
-    effect: Effect
-    subject: int
-    detection: int
-    standing: Standing
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A verdict, read.
-
-    Attributes:
-        findings: About subjects, in their order, then added objects.
-        boxes: (N, 4) float32, the verdict's boxes without what lies outside the crop.
-        ignored: How many of its boxes changed nothing, by cause.
-    """
-
-    findings: list[Finding]
-    boxes: Boxes
-    ignored: Counter[IgnoredPart]
 
 
 class _Known(NamedTuple):
@@ -171,8 +121,6 @@ def judge(
     question: Question,
     detections: LabelledBoxes,
     settings: FusionSettings,
-    *,
-    scene_moves: bool = False,
 ) -> Judgement:
     """Reconciles a verdict's detections with the tracks that its crop shows.
 
@@ -195,7 +143,7 @@ def judge(
     findings = list(_about_subjects(crop, known, found, hints, sights))
     border_px = settings.border_px
     cut = [
-        sight.cut or (scene_moves and _frame_cuts(question, sight.box, border_px))
+        sight.cut or (question.scene_moves and _frame_cuts(question, sight.box, border_px))
         for sight in sights
     ]
     free = {column for column, is_cut in enumerate(cut) if not is_cut}.difference(found.values())
@@ -207,7 +155,7 @@ def judge(
     for sight, is_cut in zip(sights, cut, strict=True):
         if sight.detection not in used:
             ignored[IgnoredPart.CUT if is_cut else IgnoredPart.DOUBLE] += 1
-    return Judgement(findings, np.array(boxes, np.float32).reshape(-1, 4), ignored)
+    return Judgement(findings, boxes, ignored)
 
 
 def shows_whole(question: Question, boxes: Boxes) -> Mask:

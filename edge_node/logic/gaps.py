@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_node.logic.rows import Floats, Mask, Positions, Rows
+from edge_node.logic.rows import Floats, Mask, Positions, Rows, take_rows
 from foundation.frames import Boxes
 from foundation.geometry import box_areas, intersection_matrix
 
@@ -81,7 +81,7 @@ def find_gaps(
     """
     at = (rows["missed"] >= rules.missed_min).nonzero()[0]
     if at.size:
-        lost = rows[at]
+        lost = take_rows(rows, at)
         due = lost["gap_sequence"] != lost["last_sequence"]
         due &= lost["detections"] >= rules.detections_min
         due &= lost["best_score"] >= low[lost["edge_label"]]
@@ -90,7 +90,7 @@ def find_gaps(
         at = at[due]
     if at.size:
         at = at[~_explained(rows, at)]
-    chosen = rows[at]
+    chosen = take_rows(rows, at)
     weights = chosen["score"] * surprises(chosen) if at.size else chosen["score"]
     if at.size > 1:
         order = np.argsort(-weights, kind="stable")

@@ -11,11 +11,19 @@ import math
 
 import numpy as np
 
-from edge_node.logic.due import Whereabouts, cut_by_frame
+from edge_node.logic.due import cut_by_frame
 from edge_node.logic.egress import HIDDEN_SHARE
 from edge_node.logic.moments import BETTER, Moments, moment_of, sharpness_of
 from edge_node.logic.plan import Planner
-from edge_node.logic.rows import FORESEEN_DRAWN, Floats, Mask, Positions, Rows, labels_of
+from edge_node.logic.rows import (
+    FORESEEN_DRAWN,
+    Floats,
+    Mask,
+    Positions,
+    Rows,
+    labels_of,
+    take_rows,
+)
 from edge_node.logic.view import View
 from foundation.frames import Boxes, Scores
 from foundation.gains import GainModel
@@ -99,16 +107,16 @@ class Looks:
         if self.moments.hold(moment):
             rows["held_merit"][position] = merit
 
-    def boxes_to_send(self, rows: Rows, at: Positions, places: Whereabouts) -> Boxes:
+    def boxes_to_send(self, rows: Rows, at: Positions, boxes: Boxes, cut: Mask) -> Boxes:
         """The box (N, 4) of each track that a crop would be cut around: as seen, or as held.
 
         Args:
             rows: The track table.
             at: Positions (N,) in it.
-            places: Where they are; what is not seen whole is asked about with what was held.
+            boxes: (N, 4) where they are; overwritten.
+            cut: (N,) which are not seen whole, and so asked about with what was held.
         """
-        boxes = places.boxes.copy()
-        of_moment = places.cut & (rows["held_merit"][at] > 0)
+        of_moment = cut & (rows["held_merit"][at] > 0)
         for number in of_moment.nonzero()[0].tolist():
             moment = self.moments.of(int(rows["track_id"][at[number]]))
             if moment is not None:
@@ -128,7 +136,7 @@ class Looks:
         if not self._hidden_labels:
             return
         at = at[rows["held_merit"][at] > 0]
-        tracks = rows[at]
+        tracks = take_rows(rows, at)
         labels = zip(tracks["edge_label"].tolist(), labels_of(tracks).tolist(), strict=True)
         for position, track_id, known_as in zip(
             at.tolist(), tracks["track_id"].tolist(), labels, strict=True

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from edge_node.logic.fuse import Finding, Standing
 from edge_node.logic.pairing import Box
 from edge_node.logic.records import Record
-from edge_node.logic.rows import Positions, Rows
+from edge_node.logic.rows import Rows
 from edge_node.logic.track import Tracker
+from edge_node.values import Finding, Standing
 
 
 @dataclass(slots=True)
@@ -86,11 +84,15 @@ class Memories:
         """Forgets a track that has ended and that no open question shows any more."""
         del self._memories[track_id]
 
-    def positions(self, track_ids: Sequence[int]) -> Positions:
+    def positions(self, track_ids: Sequence[int]) -> list[int]:
         """Where tracks (N,) are in the table; -1 for those that are not alive."""
         known = self._tracker.rows["track_id"]
-        if len(known) == 0:
-            return np.full(len(track_ids), -1, np.intp)
-        wanted = np.array(track_ids, np.int64)
-        at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        return np.where(known[at] == wanted, at, -1)
+        alive = len(known)
+        if alive == 0:
+            return [-1] * len(track_ids)
+        # Of ids that rise.
+        at = known.searchsorted(track_ids).tolist()
+        return [
+            place if place < alive and known[place] == track_id else -1
+            for place, track_id in zip(at, track_ids, strict=True)
+        ]

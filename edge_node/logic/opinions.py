@@ -1,12 +1,14 @@
-"""How what the cloud says is written into rows of the track table. Pure, on columns."""
+"""How what the cloud says is written into a row of the track table. Pure.
+
+Number by number: a verdict is about a handful of tracks, of which numpy writes one as fast as all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from edge_node.logic.pairing import Box
-from edge_node.logic.rows import NO_LABEL, Positions, Rows
+from edge_node.logic.rows import NO_LABEL, Rows
 
 
 class Opinion(NamedTuple):
@@ -29,17 +31,11 @@ REFUTED = Opinion(NO_LABEL, 0.0, (0.0, 0.0, 0.0, 0.0), 0)
 """A track where nothing was found is refuted, and left without any other opinion."""
 
 
-def write_opinions(rows: Rows, at: Positions, opinions: Sequence[Opinion]) -> None:
-    """What the cloud says about tracks (N,); what the edge held against it before is void."""
-    labels, scores, boxes, sequences = zip(*opinions, strict=True)
-    rows["refuted"][at] = [label == NO_LABEL for label in labels]
-    rows["cloud_label"][at], rows["cloud_score"][at] = labels, scores
-    rows["cloud_box"][at], rows["cloud_sequence"][at] = boxes, sequences
+def write_opinion(rows: Rows, at: int, opinion: Opinion) -> None:
+    """What the cloud says about a track; what the edge held against it before is void."""
+    rows["refuted"][at] = opinion.label == NO_LABEL
+    rows["cloud_label"][at], rows["cloud_score"][at] = opinion.label, opinion.score
+    rows["cloud_box"][at], rows["cloud_sequence"][at] = opinion.box, opinion.sequence
     rows["overruled"][at] = False
     rows["window_votes"][at] = rows["votes"][at]
     rows["window_detections"][at] = rows["detections"][at]
-
-
-def write_asked(rows: Rows, at: Positions, scores: Sequence[float], areas: Sequence[float]) -> None:
-    """What the edge saw of tracks (N,) when the cloud looked: scores, and areas of their boxes."""
-    rows["asked_score"][at], rows["asked_area"][at] = scores, areas

@@ -13,13 +13,14 @@ Single-threaded; owned by the frame lane, whose track table it marks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_node.config import PolicySettings
 from edge_node.logic.aim import OUTBIDS, Aim
+from edge_node.logic.bids import Bids
 from edge_node.logic.due import (
     Offers,
     Whereabouts,
@@ -37,19 +38,17 @@ from edge_node.logic.rows import FORESEEN_DRAWN, FORESEEN_UNKNOWN, Floats, Mask,
 from edge_node.logic.spending import Reservation
 from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
-from edge_node.values import REFUSALS, Reason, Suppression
+from edge_node.values import Reason, Suppression
 from foundation.escalations import Region
 from foundation.frames import Scores
 from foundation.gains import GainModel, texture_of
 from foundation.geometry import box_areas
 
-_BID, _LOOK, _PRICE = range(3)
-"""Chores: to say anew at which prices what was refused is worth offering again; to look at tracks
-for their best moments; and to draw prices anew."""
+_BID, _WORTH, _LOOK, _PRICE = range(4)
+"""Chores: to make bids anew, and what they rest on; to look at tracks for their best moments; and
+to draw prices anew."""
 _EARLY_S = 0.25
 """Prices that are due within so long are drawn anew in their turn, so that no offer has to."""
-
-_REFUSED = np.array([cause in REFUSALS for cause in Suppression], np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,8 @@ class Policy:
         self._low, self._high, self._report = limits
         self._foresees = foresees
         self._looks = Looks(model, planner, hidden_labels)
-        self._rhythm = Rhythm(3)
+        self._bids = Bids(model, planner, aim, worth, self._looks)
+        self._rhythm = Rhythm(4)
         self.suppressed: dict[Suppression, int] = {}
         self.moments = self._looks.moments
         self.forget_unhidden = self._looks.forget_unhidden
@@ -139,19 +139,26 @@ class Policy:
         if at.size == 0:
             return []
         wanted = self._wanted(rows, at)
-        decisions = self._decide(rows, at, wanted, view, scores, bids=turns[_BID])
+        decisions = self._decide(rows, at, wanted, view, scores, turns)
         if turns[_LOOK]:
             may = (wanted | (rows["foreseen"][at] == FORESEEN_DRAWN)) > rows["pending"][at]
             self._looks.look(rows, at[may], view, scores)
         return decisions
 
     def _decide(
-        self, rows: Rows, at: Positions, wanted: Mask, view: View, scores: Scores, *, bids: bool
+        self,
+        rows: Rows,
+        at: Positions,
+        wanted: Mask,
+        view: View,
+        scores: Scores,
+        turns: Sequence[bool],
     ) -> list[Decision]:
         """Decides about tracks that are due, of which the aim wants some."""
-        said = rows["suppression"][at]
-        waits = self._waiting(rows, at, _REFUSED[said] & wanted, view, scores, bids=bids)
+        bids, worths = turns[_BID], turns[_WORTH]
+        waits = self._bids.waiting(rows, at, wanted, view, scores, bids=bids, worths=worths)
         # Most are as sure as they were, which has been noted, and will not be drawn.
+        said = rows["suppression"][at]
         settled = (said == int(self._aim.unwanted)) & (rows["foreseen"][at] != FORESEEN_UNKNOWN)
         stirs = np.where(wanted, ~waits, ~settled).nonzero()[0]
         if stirs.size == 0:
@@ -169,37 +176,6 @@ class Policy:
         if not open_.any():
             return []
         return self._offer(rows, at, places, (wanted, open_), view, scores)
-
-    def _waiting(
-        self, rows: Rows, at: Positions, refused: Mask, view: View, scores: Scores, *, bids: bool
-    ) -> Mask:
-        """Which of the tracks (N,) were refused and need not be offered again at present prices.
-
-        Args:
-            rows: The track table; `bid` is marked.
-            at: Positions (N,) in it.
-            refused: (N,) which were.
-            view: The frame.
-            scores: Of all tracks.
-            bids: Whether bids are to be made anew.
-        """
-        once = refused.nonzero()[0]
-        if once.size == 0:
-            return refused
-        those = at[once]
-        if bids:
-            rows["bid"][those] = self._bids(rows, those, view, scores)
-        # Where one may pay, all are offered: they may share its crop.
-        if rows["bid"][those].max() > self._aim.prices(view.now_ns).per_byte:
-            refused[once] = False
-        return refused
-
-    def _bids(self, rows: Rows, at: Positions, view: View, scores: Scores) -> Floats:
-        """The price of a byte below which each of the tracks (N,) may be worth asking about."""
-        places = whereabouts(rows, at, self._settings.leaving_frames, view.size)
-        gains = self._model.gains_of(scores[at], np.sqrt(box_areas(places.boxes)))
-        values = np.maximum(gains * self._worth.of(rows, at, *view.size), self._aim.least)
-        return self.planner.bids(self._looks.boxes_to_send(rows, at, places), values, view.size)
 
     def _offer(
         self,
@@ -232,7 +208,8 @@ class Policy:
             return []
         gains = self._model.gains_of(scores[at], np.sqrt(box_areas(places.boxes)))
         offered = Offers(rows, at, places, wanted & whole, now, of_moment)
-        values = np.maximum(gains * self._worth.of(rows, at, *view.size), self._aim.least)
+        rows["worth"][at] = worth = self._worth.of(rows, at, *view.size)
+        values = np.maximum(gains * worth, self._aim.least)
         prices = self._aim.prices(view.now_ns)
         self._learn(offered, values, view, prices)
         return list(self._spend(offered, gains, values, view, prices))

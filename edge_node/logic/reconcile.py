@@ -16,18 +16,19 @@ import numpy as np
 
 from edge_node.config import FusionSettings
 from edge_node.logic.amend import Amender, Reading, note_of
-from edge_node.logic.fuse import Finding, gain_of, judge, shows_whole
+from edge_node.logic.fuse import gain_of, shows_whole
 from edge_node.logic.memory import Memories
 from edge_node.logic.policy import Decision
 from edge_node.logic.records import DEFERRED, PENDING, Correction, Record, track_to_json
 from edge_node.logic.reporting import Reporting
-from edge_node.logic.rows import Positions, Rows, labels_of, observed_boxes
+from edge_node.logic.rows import Positions, Rows, labels_of, observed_boxes, take_rows
 from edge_node.logic.track import Tracker
 from edge_node.values import (
     Cause,
     Effect,
     Ending,
     EscalationOutcome,
+    Finding,
     IgnoredPart,
     Question,
     Subject,
@@ -85,7 +86,6 @@ class Reconciler:
     ) -> None:
         """Expects answers of the bundle with this digest; if empty, of the first that answers."""
         self._tracker = tracker
-        self._settings = settings
         self._camera = camera
         self._reporting = reporting
         self._cloud_digest = cloud_digest
@@ -120,6 +120,7 @@ class Reconciler:
             reason=decision.reason.value,
             level=level,
             gain=decision.gain,
+            scene_moves=self._tracker.scene_moves,
         )
         self._questions[question.id] = question
         if self._tracker.carries_from(sequence):
@@ -207,22 +208,22 @@ class Reconciler:
                 self._withhold(at[shows_whole(question, rows["box"][at])])
 
     def _read(
-        self, question: Question, places: Positions, ending: Ending
+        self, question: Question, places: list[int], ending: Ending
     ) -> tuple[Reading | None, Fusion]:
         """What an ending says, if it is an answer, and what is known of it before it is applied."""
-        verdict = ending.verdict
-        if verdict is None or not isinstance(verdict.outcome, Answer):
+        verdict, judged = ending.verdict, ending.judged
+        if verdict is None or judged is None or not isinstance(verdict.outcome, Answer):
             return None, Fusion(question=question)
         self._cloud_digest = self._cloud_digest or verdict.cloud_bundle_digest
-        detections = verdict.outcome.detections
-        judged = judge(question, detections, self._settings, scene_moves=self._tracker.scene_moves)
         fusion = Fusion(
-            ignored=judged.ignored,
+            ignored=judged.ignored.copy(),
             question=question,
             findings=judged.findings,
             other_model=verdict.cloud_bundle_digest != self._cloud_digest,
         )
-        return Reading(question, detections, judged, places), fusion
+        detections, at_ns = verdict.outcome.detections, ending.ended_at_ns
+        ignored = fusion.ignored
+        return Reading(self._camera, at_ns, question, detections, judged, places, ignored), fusion
 
     def _end_late(self, question: Question, ending: Ending) -> Fusion:
         """Ends a question that was deferred, in this run or an earlier one.
@@ -233,7 +234,7 @@ class Reconciler:
         ids = [subject.track_id for subject in question.subjects]
         places = self._memories.positions(ids)
         if ending.other_run:
-            places[:] = -1
+            places = [-1] * len(ids)
         reading, fusion = self._read(question, places, ending)
         if reading is not None:
             alive: list[Finding] = []
@@ -262,12 +263,13 @@ class Reconciler:
         shown &= (boxes[:, 2] > region.x1) & (boxes[:, 3] > region.y1)
         asked = list(decision.asked)
         shown[asked] = False
-        at = np.array([*asked, *np.flatnonzero(shown).tolist()], np.intp)
+        at = np.array([*asked, *shown.nonzero()[0].tolist()], np.intp)
+        tracks = take_rows(rows, at)
         columns = zip(
-            rows["track_id"][at].tolist(),
+            tracks["track_id"].tolist(),
             boxes[at],
-            labels_of(rows)[at].tolist(),
-            rows["score"][at].tolist(),
+            labels_of(tracks).tolist(),
+            tracks["score"].tolist(),
             strict=True,
         )
         return tuple(
@@ -275,31 +277,37 @@ class Reconciler:
             for order, (track_id, box, label, score) in enumerate(columns)
         )
 
-    def _mark(self, question: Question, at: Positions, ending: Ending) -> None:
+    def _mark(self, question: Question, places: Sequence[int], ending: Ending) -> None:
         """Marks the tracks that were asked about, as far as they are alive."""
-        asked = at[[subject.asked for subject in question.subjects]]
-        asked = asked[asked >= 0]
-        self._tracker.rows["pending"][asked] = False
-        self._tracker.rows["answered"][asked] |= ending.outcome is EscalationOutcome.ANSWERED
+        rows, answered = self._tracker.rows, ending.outcome is EscalationOutcome.ANSWERED
+        for subject, place in zip(question.subjects, places, strict=True):
+            if subject.asked and place >= 0:
+                rows["pending"][place] = False
+                if answered:
+                    rows["answered"][place] = True
         if ending.outcome is EscalationOutcome.WITHHELD:
             told = np.array([subject.asked for subject in question.subjects], np.bool_)
             if _is_of_shadow(ending):
                 seen = np.array([subject.box for subject in question.subjects], np.float32)
                 told |= shows_whole(question, seen.reshape(-1, 4))
-            self._withhold(at[told])
+            self._withhold(np.array(places, np.intp)[told])
 
     def _let_go(
-        self, question: Question, at: Positions, how: tuple[str, str], corrected: set[int | None]
+        self,
+        question: Question,
+        places: Sequence[int],
+        how: tuple[str, str],
+        corrected: set[int | None],
     ) -> Iterator[Record]:
         """Lets go of the tracks; of ended ones that were asked about or corrected, the record.
 
         Args:
             question: Whose tracks.
-            at: Where they are in the table; -1 for those not alive.
+            places: Where they are in the table; -1 for those not alive.
             how: Outcome and cause, for the records.
             corrected: Tracks about which something was said.
         """
-        for subject, place in zip(question.subjects, at.tolist(), strict=True):
+        for subject, place in zip(question.subjects, places, strict=True):
             memory = self._memories.of(subject.track_id)
             memory.open_questions -= 1
             note = memory.note
@@ -339,12 +347,5 @@ def _told(
     """What findings say of the frame of capture, where no live track is theirs any more."""
     for finding in findings:
         subject = reading.question.subjects[finding.subject] if finding.subject >= 0 else None
-        yield Correction(
-            finding.effect,
-            None if subject is None else subject.track_id,
-            reading.question,
-            subject,
-            reading.opinion(finding),
-            None,
-            earlier_run=earlier_run,
-        )
+        track_id = None if subject is None else subject.track_id
+        yield reading.correction(finding, track_id, subject, None, earlier_run=earlier_run)

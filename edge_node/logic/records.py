@@ -1,17 +1,18 @@
 """Result records: what the JSON lines of docs/results.md are made from.
 
-`FrameRecord` is a snapshot that the results thread turns into JSON, so that the frame lane spends
-no time on it; corrections and track records are rare and are built at once.
+Frames and corrections are snapshots that the results thread turns into JSON, so that the frame lane
+spends no time on it; track records are rare and are built at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from edge_node.logic.pairing import Box
 from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import NO_LABEL, Rows, cloud_stands, labels_of
 from edge_node.values import Effect, Ending, FrameOutcome, Question, Subject
@@ -98,14 +99,22 @@ class FrameRecord:
         ]
 
 
-def box_to_json(box: Boxes) -> list[float]:
+def box_to_json(box: Box | Boxes) -> list[float]:
     """A box (4,) to a tenth of a pixel."""
     return [round(float(side), 1) for side in box]
 
 
-def opinion_to_json(label: str, score: float, box: Boxes) -> Record:
+def opinion_to_json(label: str, score: float, box: Box | Boxes) -> Record:
     """One side's opinion about an object."""
     return {"label": label, "score": round(float(score), 4), "box": box_to_json(box)}
+
+
+class Found(NamedTuple):
+    """What the cloud found, at capture."""
+
+    label: str
+    score: float
+    box: Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,43 +122,48 @@ class Correction:
     """Revision 1 of one track: what the verdict said about it, with both opinions.
 
     Attributes:
+        camera: Name of the camera.
+        arrived_at_ns: When the verdict came.
         effect: What changed.
         track_id: Which track; None for an object that has none, because the answer came too late.
         question: What had been asked.
         edge: The track as the edge saw it at capture; None for an added object.
-        cloud: The cloud's opinion at capture; None where it found nothing.
+        cloud: The cloud's opinion; None where it found nothing.
         present_box: Where the object is now; None after its track's end.
         earlier_run: The track is one of an earlier run of the edge node.
     """
 
+    camera: str
+    arrived_at_ns: int
     effect: Effect
     track_id: int | None
     question: Question
     edge: Subject | None
-    cloud: Record | None
-    present_box: Boxes | None
-    earlier_run: bool = False
+    cloud: Found | None
+    present_box: Box | None
+    earlier_run: bool
 
-    def to_json(self, camera: str, arrived_at_ns: int) -> Record:
+    def to_json(self) -> Record:
         """The record as the JSON object of docs/results.md."""
-        edge = self.edge
-        present = self.present_box
+        edge, present = self.edge, self.present_box
         region = self.question.region
         return {
             "type": "correction",
             "schema": SCHEMA,
             "revision": 1,
-            "camera": camera,
+            "camera": self.camera,
             "track_id": self.track_id,
             "escalation_id": self.question.id,
             "effect": self.effect.value,
             "sequence": self.question.sequence,
             "captured_at_ns": self.question.captured_at_ns,
-            "verdict_latency_s": round((arrived_at_ns - self.question.captured_at_ns) / 1e9, 6),
+            "verdict_latency_s": round(
+                (self.arrived_at_ns - self.question.captured_at_ns) / 1e9, 6
+            ),
             "reason": self.question.reason,
             "region": [region.x1, region.y1, region.x2, region.y2],
             "edge": None if edge is None else opinion_to_json(edge.label, edge.score, edge.box),
-            "cloud": self.cloud,
+            "cloud": None if self.cloud is None else opinion_to_json(*self.cloud),
             "present_box": None if present is None else box_to_json(present),
             "track_ended": present is None,
             "earlier_run": self.earlier_run,

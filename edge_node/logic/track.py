@@ -12,8 +12,19 @@ import numpy.typing as npt
 
 from edge_node.config import TrackSettings
 from edge_node.logic.associate import assign, distances
-from edge_node.logic.rows import BEFORE_FIRST, NO_LABEL, Floats, Mask, Positions, Rows, new_rows
-from foundation.frames import Boxes, Detections
+from edge_node.logic.pairing import Box
+from edge_node.logic.rows import (
+    BEFORE_FIRST,
+    NO_LABEL,
+    Floats,
+    Mask,
+    Positions,
+    Rows,
+    new_rows,
+    put_rows,
+    take_rows,
+)
+from foundation.frames import Detections
 
 _LIMIT_FRESH = np.float32(1.5)
 """Distance within which a track whose velocity is not yet known may be found again."""
@@ -144,7 +155,7 @@ class Tracker:
         self._forget_scene()
         return self._remove(np.ones(len(self.rows), np.bool_))
 
-    def add_from_cloud(self, box: Boxes, *, label: int, score: float) -> int | None:
+    def add_from_cloud(self, box: Box, *, label: int, score: float) -> int | None:
         """Adds an object that only the cloud saw, at its present box.
 
         Returns:
@@ -205,7 +216,7 @@ class Tracker:
     def _update(self, at: Positions, found: Detections) -> None:
         if at.size == 0:
             return
-        rows = self.rows[at]
+        rows = take_rows(self.rows, at)
         count = rows["detections"] + 1
         gain_at = np.minimum(count, len(_COUNTS)) - 1
         seen = found.boxes
@@ -236,7 +247,7 @@ class Tracker:
         rows["coasted"] = rows["missed"] = 0
         rows["last_sequence"] = self._sequence
         rows["confirmed"] |= count >= self._settings.min_detections
-        self.rows[at] = rows
+        put_rows(self.rows, at, rows)
 
     def _learn_scene(self) -> None:
         """Learns how the scene moves from three settled tracks or more.
@@ -342,14 +353,13 @@ class Tracker:
         self._next_id += len(rows)
         rows["track_id"] = ids
         alive = len(self.rows)
-        self._table[alive : alive + len(rows)] = rows
+        put_rows(self._table, slice(alive, alive + len(rows)), rows)
         self.rows = self._table[: alive + len(rows)]
         return ids
 
     def _remove(self, ended: Mask) -> Rows:
-        gone = self.rows[ended]
-        kept = self.rows[~ended]
-        self._table[: len(kept)] = kept
+        known = take_rows(self.rows, ended & self.rows["confirmed"])
+        kept = take_rows(self.rows, ~ended)
+        put_rows(self._table, slice(len(kept)), kept)
         self.rows = self._table[: len(kept)]
-        known: Rows = gone[gone["confirmed"]]
         return known

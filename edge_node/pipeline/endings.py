@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edge_node.config import FusionSettings
 from edge_node.logic.fate import Fate
+from edge_node.logic.fuse import judge
 from edge_node.metrics import EdgeMetrics
 from edge_node.ports import Spool
-from edge_node.values import Cause, Ending, EscalationOutcome, IgnoredVerdict, Kept, News
+from edge_node.values import (
+    Cause,
+    Ending,
+    EscalationOutcome,
+    IgnoredVerdict,
+    Kept,
+    News,
+    Question,
+)
 from foundation.clock import Clock
 from foundation.escalations import Answer, Verdict
 
@@ -27,11 +37,17 @@ class Endings:
     """
 
     def __init__(
-        self, spool: Spool | None, post: Callable[[News], None], metrics: EdgeMetrics, clock: Clock
+        self,
+        fusion: FusionSettings,
+        spool: Spool | None,
+        post: Callable[[News], None],
+        metrics: EdgeMetrics,
+        clock: Clock,
     ) -> None:
         self.run_id = "" if spool is None else spool.run_id
         self.unnoted: set[str] = set()
         self._unexpected: dict[str, Verdict] = {}
+        self._fusion = fusion
         self._spool = spool
         self._post = post
         self._metrics = metrics
@@ -39,18 +55,16 @@ class Endings:
 
     def finish(
         self,
-        reason: str,
-        escalation_id: str,
+        asked: Question,
         outcome: EscalationOutcome,
         cause: Cause,
         verdict: Verdict | None = None,
         kept: Kept | None = None,
     ) -> None:
-        """One has ended.
+        """One has ended. An answer is judged here, so that the frame lane need not.
 
         Args:
-            reason: Why it was made.
-            escalation_id: Which.
+            asked: Which.
             outcome: How.
             cause: Why, where the outcome does not say so.
             verdict: The answer, when there is one.
@@ -58,7 +72,11 @@ class Endings:
         """
         late, other = (None, False) if kept is None else (kept.question, kept.run != self.run_id)
         now_ns = self._clock.now_ns()
-        self.publish(reason, Ending(escalation_id, outcome, cause, now_ns, verdict, late, other))
+        judged = None
+        if verdict is not None and isinstance(verdict.outcome, Answer):
+            judged = judge(asked, verdict.outcome.detections, self._fusion)
+        how = (outcome, cause, now_ns, verdict, judged, late, other)
+        self.publish(asked.reason, Ending(asked.id, *how))
 
     def publish(self, reason: str, ending: Ending) -> None:
         """Counts an ending and brings it to the frame lane."""
@@ -90,5 +108,4 @@ class Endings:
         if kept is None or verdict is None or escalation_id in self.unnoted:
             self._metrics.verdicts_ignored[IgnoredVerdict.ENDED].inc()
             return
-        reason = kept.escalation.reason
-        self.finish(reason, escalation_id, *Fate.ANSWERED.ending, verdict, kept)
+        self.finish(kept.question, *Fate.ANSWERED.ending, verdict, kept)

@@ -86,7 +86,7 @@ class EscalationLane:
         self._post = post
         self._metrics = metrics
         self._clock = clock
-        self._endings = Endings(spool, post, metrics, clock)
+        self._endings = Endings(settings.fusion, spool, post, metrics, clock)
         self._hand = InHand(FreshEscalations(settings.spool), metrics, clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connected = False
@@ -97,7 +97,7 @@ class EscalationLane:
         """Takes a candidate; where there is no room for it, it ends at once."""
         if not self._encoder.offer(candidate):
             outcome, cause = EscalationOutcome.EVICTED, Cause.ENCODE_QUEUE_FULL
-            self._endings.finish(candidate.question.reason, candidate.question.id, outcome, cause)
+            self._endings.finish(candidate.question, outcome, cause)
 
     # --- results thread ---
 
@@ -114,7 +114,7 @@ class EscalationLane:
         self._post(Encoded(escalation.id, len(escalation.image)))
         if self._withholds or not may_leave:
             outcome, cause = EscalationOutcome.WITHHELD, Cause.NONE if may_leave else Cause.EGRESS
-            self._endings.finish(escalation.reason, escalation.id, outcome, cause)
+            self._endings.finish(candidate.question, outcome, cause)
             return
         question, value, run = candidate.question, candidate.value, self._endings.run_id
         self.call(self._admit, Kept(escalation, question, value, run, self._egress_digest))
@@ -187,7 +187,7 @@ class EscalationLane:
             self._give_up(id_, EscalationOutcome.EXPIRED)
         else:
             if fate is Fate.ANSWERED:
-                late_s = elapsed_s(entry.captured_at_ns, self._clock.now_ns())
+                late_s = elapsed_s(entry.question.captured_at_ns, self._clock.now_ns())
                 self._metrics.verdict_latency.observe(late_s)
             self._end(id_, *fate.ending, verdict if fate is Fate.ANSWERED else None)
 
@@ -237,7 +237,7 @@ class EscalationLane:
         # Here and not before: what the spool says of it must find it in hand.
         writing = self._spool is not None and self._spool.append(fresh)
         keeping = Keeping.WRITING if writing else Keeping.NO
-        self._hand.admit(fresh.escalation, keeping, self._give_up)
+        self._hand.admit(fresh.escalation, fresh.question, keeping, self._give_up)
         for evicted in self._hand.fresh.put(fresh.escalation, fresh.value):
             self._give_up(evicted, EscalationOutcome.EVICTED)
         self._hand.note_change()
@@ -309,7 +309,7 @@ class EscalationLane:
         if kept is None:
             return None
         escalation = replace(kept.escalation, expires_at_ns=after_s(now_ns, _BACKLOG_EXPIRY_S))
-        self._hand.admit(escalation, Keeping.YES, self._give_up, kept)
+        self._hand.admit(escalation, kept.question, Keeping.YES, self._give_up, kept)
         return escalation
 
     def hear_kept(self, escalation_ids: Sequence[str], keeping: Keeping) -> None:
@@ -332,13 +332,12 @@ class EscalationLane:
         busy = self._endings.unnoted.union(self._hand.ids)
         wanted, withheld = [], (EscalationOutcome.WITHHELD, Cause.EGRESS)
         for kept in backlog:
-            asked = kept.escalation
-            if asked.id in busy:
+            if kept.question.id in busy:
                 continue
-            if may_leave_late(self._egress, asked, kept.egress):
+            if may_leave_late(self._egress, kept.escalation, kept.egress):
                 wanted.append(kept)
             else:
-                self._endings.finish(asked.reason, asked.id, *withheld, kept=kept)
+                self._endings.finish(kept.question, *withheld, kept=kept)
         self._backlog.note(wanted)
         self._hand.note_change()
 
@@ -379,7 +378,7 @@ class EscalationLane:
     ) -> None:
         entry = self._close(escalation_id)
         if entry is not None:
-            self._endings.finish(entry.reason, escalation_id, outcome, cause, verdict, entry.kept)
+            self._endings.finish(entry.question, outcome, cause, verdict, entry.kept)
 
     def _close(self, escalation_id: str) -> Entry | None:
         """Takes it out of hand."""

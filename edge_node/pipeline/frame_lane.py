@@ -19,7 +19,7 @@ from edge_node.logic.egress import NOTHING_HIDDEN, EgressPolicy, Redaction
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reconsider import overrule
 from edge_node.logic.records import FrameRecord, Record, ending_to_json
-from edge_node.logic.rows import Rows, labels_of, observed_boxes
+from edge_node.logic.rows import Rows, labels_of, observed_boxes, take_rows
 from edge_node.logic.track import Tracker
 from edge_node.logic.view import View
 from edge_node.metrics import EdgeMetrics
@@ -226,7 +226,7 @@ class FrameLane:
                 frame_width=width,
                 frame_height=height,
                 # Where the model has not looked for long it is not known to be empty either.
-                rows=rows[rows["confirmed"]] if self._tracker.knows_scene else None,
+                rows=take_rows(rows, rows["confirmed"]) if self._tracker.knows_scene else None,
                 labels=self._reconciler.labels,
                 reporting=self._reporting,
             )
@@ -257,12 +257,11 @@ class FrameLane:
         for part, count in fusion.ignored.items():
             self._metrics.verdict_parts_ignored[part].inc(count)
         camera = self._settings.camera
-        records = [one.to_json(camera, ending.ended_at_ns) for one in fusion.corrections]
         for correction in fusion.corrections:
             self._metrics.verdicts[correction.effect].inc()
         closing = ending_to_json(ending, camera, fusion.question)
         self._results.publish_end(
-            [*records, *fusion.revised, closing], partial(self._note_published, ending)
+            [*fusion.corrections, *fusion.revised, closing], partial(self._note_published, ending)
         )
 
     def _note_published(self, ending: Ending) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from edge_node.logic.fresh import FreshEscalations
 from edge_node.metrics import EdgeMetrics
-from edge_node.values import EscalationOutcome, Kept
+from edge_node.values import EscalationOutcome, Kept, Question
 from foundation.clock import Clock, elapsed_s
 from foundation.escalations import Escalation
 from foundation.gains import FRAMING_BYTES
@@ -33,8 +33,7 @@ class Entry:
     """An escalation in hand.
 
     Attributes:
-        reason: Why it was made.
-        captured_at_ns: When its frame was captured.
+        question: What it asks.
         expires_at_ns: When it is no longer wanted here.
         timer: Rings then.
         keeping: Whether the spool has it.
@@ -46,8 +45,7 @@ class Entry:
         stale: How it ends if it turns out that the spool does not have it.
     """
 
-    reason: str
-    captured_at_ns: int
+    question: Question
     expires_at_ns: int
     timer: asyncio.TimerHandle
     keeping: Keeping
@@ -94,6 +92,7 @@ class InHand:
     def admit(
         self,
         escalation: Escalation,
+        question: Question,
         keeping: Keeping,
         give_up: Callable[[str, EscalationOutcome], None],
         kept: Kept | None = None,
@@ -104,8 +103,7 @@ class InHand:
             left_s, give_up, escalation.id, EscalationOutcome.EXPIRED
         )
         self._entries[escalation.id] = Entry(
-            escalation.reason,
-            escalation.captured_at_ns,
+            question,
             escalation.expires_at_ns,
             timer,
             keeping,

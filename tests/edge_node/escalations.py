@@ -31,6 +31,7 @@ def candidate(id_: str, *, expiry_s: float = 5.0, value: float = 0.24) -> Candid
         reason="uncertain",
         level=str(LEVEL),
         gain=0.24,
+        scene_moves=True,
     )
     return Candidate(question, np.zeros((48, 64, 3), np.uint8), PROPOSALS, LEVEL, value)
 

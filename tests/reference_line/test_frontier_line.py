@@ -78,6 +78,7 @@ def answered(
         reason="uncertain",
         level="webp80",
         gain=0.0,
+        scene_moves=True,
     )
     boxes = np.array([box for _, box in found], np.float32).reshape(-1, 4)
     scores = np.full(len(found), 0.8, np.float32)

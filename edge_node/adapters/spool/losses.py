@@ -58,7 +58,7 @@ def loss_of(database: SpoolDatabase, entry: Entry, how: How, run: str, now_ns: i
             late = database.kept(entry).question
         except IntegrityError as error:
             log.error("spool: %s", error)
-    return entry.reason, Ending(entry.id, *how, now_ns, None, late)
+    return entry.reason, Ending(entry.id, *how, now_ns, late=late)
 
 
 class Wrecks:

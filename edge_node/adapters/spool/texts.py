@@ -75,6 +75,7 @@ def question_to_bytes(question: Question, egress: str) -> bytes:
         "reason": question.reason,
         "level": question.level,
         "gain": question.gain,
+        "scene_moves": question.scene_moves,
         "egress": egress,
     }
     return json.dumps(document, separators=(",", ":")).encode()
@@ -104,6 +105,7 @@ def question_from_bytes(text: bytes) -> tuple[Question, str]:
             reason=document["reason"],
             level=document["level"],
             gain=document["gain"],
+            scene_moves=bool(document.get("scene_moves", False)),
         )
         return question, str(document.get("egress", ""))
     except (ValueError, KeyError, TypeError, RecursionError) as error:

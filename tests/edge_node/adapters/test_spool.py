@@ -43,6 +43,7 @@ def test_what_is_appended_survives_and_comes_back_as_it_was(tmp_path: Path, key:
     assert (found.value, found.run, found.attempts) == (0.7, "earlier", 0)
     assert found.escalation.image == wanted.escalation.image
     assert found.escalation.region == wanted.escalation.region
+    assert found.question.scene_moves == wanted.question.scene_moves
     assert found.question.subjects[0].box.tolist() == wanted.question.subjects[0].box.tolist()
     second = Spooled(tmp_path, key=key)
     with second.running():

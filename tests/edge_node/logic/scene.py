@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from edge_node.config import FusionSettings, TrackSettings
+from edge_node.logic.fuse import judge
 from edge_node.logic.policy import Decision
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import Rows, new_rows
 from edge_node.logic.spending import Reservation
 from edge_node.logic.track import Tracker
-from edge_node.values import Question, Reason, Subject
-from foundation.escalations import LabelledBoxes, Region
+from edge_node.values import Cause, Ending, EscalationOutcome, Question, Reason, Subject
+from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
 from foundation.frames import Detections
 
 WIDTH, HEIGHT = 1280, 960
@@ -78,7 +79,25 @@ def ask(
     )
 
 
-def question(*subjects: Subject, region: Region) -> Question:
+def open_question(reconciler: Reconciler, id_: str = "q1") -> Question:
+    """One that `ask` has opened."""
+    question = reconciler.question(id_)
+    assert question is not None
+    return question
+
+
+def answered(
+    asked: Question, cloud: LabelledBoxes, *, digest: str = "digest", at_ns: int = NOW_NS
+) -> Ending:
+    """The cloud's answer to a question, as the escalation lane brings it."""
+    verdict, judged = (
+        Verdict(asked.id, Answer(cloud), digest),
+        judge(asked, cloud, FusionSettings()),
+    )
+    return Ending(asked.id, EscalationOutcome.ANSWERED, Cause.NONE, at_ns, verdict, judged)
+
+
+def question(*subjects: Subject, region: Region, scene_moves: bool = False) -> Question:
     """A question about tracks written down by hand."""
     return Question(
         id="q",
@@ -92,6 +111,7 @@ def question(*subjects: Subject, region: Region) -> Question:
         reason="uncertain",
         level="webp80",
         gain=0.24,
+        scene_moves=scene_moves,
     )
 
 

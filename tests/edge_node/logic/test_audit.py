@@ -20,8 +20,8 @@ from edge_node.logic.audit_estimate import (
     mixed_rate,
     weighted_rate,
 )
-from edge_node.logic.fuse import Finding, Standing, judge
-from edge_node.values import Effect, Subject
+from edge_node.logic.fuse import judge
+from edge_node.values import Effect, Finding, Standing, Subject
 from foundation.escalations import Region
 from tests.edge_node.logic.scene import found, question
 

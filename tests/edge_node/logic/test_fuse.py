@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from edge_node.config import FusionSettings
 from edge_node.logic.fuse import (
     BOXES_MAX,
-    Standing,
     agreed_scores,
     judge,
     shift_to_present,
 )
 from edge_node.logic.fuse_still import border_gaps, contexts
-from edge_node.values import Effect, IgnoredPart, Subject
+from edge_node.values import Effect, IgnoredPart, Standing, Subject
 from foundation.escalations import LabelledBoxes, Region
 from tests.edge_node.logic.scene import HEIGHT, WIDTH, found, question
 
@@ -103,7 +102,7 @@ def test_object_cut_by_the_frame_is_not_added_where_the_scene_moves() -> None:
     cloud = found(
         (WIDTH - 12, 850, WIDTH, 862, 0.8, "spur"), (WIDTH - 60, 850, WIDTH - 48, 862, 0.8, "spur")
     )
-    judged = judge(question(region=region), cloud, RULES, scene_moves=True)
+    judged = judge(question(region=region, scene_moves=True), cloud, RULES)
     assert [f.detection for f in judged.findings] == [1]
     assert judged.ignored == {IgnoredPart.CUT: 1}
 

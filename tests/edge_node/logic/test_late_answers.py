@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edge_node.logic.reconcile import Fusion, Reconciler
 from edge_node.values import Cause, Effect, Ending, EscalationOutcome, Question
-from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
-from tests.edge_node.logic.scene import NOW_NS, ask, found, reconciler_for, tracker_with
+from foundation.escalations import LabelledBoxes, Region
+from tests.edge_node.logic.scene import (
+    NOW_NS,
+    answered,
+    ask,
+    found,
+    open_question,
+    reconciler_for,
+    tracker_with,
+)
 
 BOX = (600, 400, 612, 412)
 REGION = Region(500, 300, 692, 492)
@@ -22,19 +32,10 @@ def end_late(
     other_run: bool = False,
 ) -> Fusion:
     """It ends, with an answer or evicted."""
-    verdict = None if cloud is None else Verdict(question.id, Answer(cloud), "digest")
-    outcome = EscalationOutcome.EVICTED if cloud is None else EscalationOutcome.ANSWERED
-    ending = Ending(
-        question.id, outcome, Cause.NONE, NOW_NS, verdict, late=question, other_run=other_run
-    )
-    return reconciler.end(ending)
-
-
-def open_question(reconciler: Reconciler) -> Question:
-    """The one that `ask` has opened."""
-    question = reconciler.question("q1")
-    assert question is not None
-    return question
+    ending = Ending(question.id, EscalationOutcome.EVICTED, Cause.NONE, NOW_NS)
+    if cloud is not None:
+        ending = answered(question, cloud)
+    return reconciler.end(replace(ending, late=question, other_run=other_run))
 
 
 def test_living_track_is_not_asked_again_and_is_corrected_late() -> None:
@@ -68,7 +69,7 @@ def test_record_of_an_ended_track_says_that_the_answer_is_to_come() -> None:
     assert record["escalation"]["outcome"] == "deferred"
     fusion = end_late(reconciler, question, found((*BOX, 0.9, "open"), BESIDE))
     assert fusion.revised == []
-    confirmed, added = (one.to_json("cam", NOW_NS) for one in fusion.corrections)
+    confirmed, added = (one.to_json() for one in fusion.corrections)
     assert (confirmed["effect"], added["effect"]) == ("confirmed", "added")
     assert confirmed["track_id"] == record["track_id"]
     assert confirmed["track_ended"]
@@ -101,7 +102,7 @@ def test_answer_of_an_earlier_run_leaves_the_tracks_of_this_one_alone() -> None:
     fusion = end_late(reconciler, question, LabelledBoxes.empty(), other_run=True)
     [correction] = fusion.corrections
     assert correction.effect is Effect.REFUTED
-    assert correction.to_json("cam", NOW_NS)["earlier_run"]
+    assert correction.to_json()["earlier_run"]
     assert np.array_equal(tracker.rows, before)
 
 

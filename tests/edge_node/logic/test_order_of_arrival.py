@@ -15,15 +15,17 @@ from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reporting import Reporting
 from edge_node.logic.rows import labels_of
 from edge_node.logic.spending import Reservation
-from edge_node.values import Cause, Ending, EscalationOutcome, Reason
-from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
+from edge_node.values import Reason
+from foundation.escalations import LabelledBoxes, Region
 from tests.edge_node.logic.scene import (
     HEIGHT,
     LABELS,
     NOW_NS,
     REPORT,
     WIDTH,
+    answered,
     found,
+    open_question,
     reconciler_for,
     tracker_with,
 )
@@ -81,9 +83,8 @@ def fused(tracked: int, views: list[Crop], order: tuple[int, ...], *, late: bool
     if late:
         records = reconciler.close_tracks(tracker.end_all())
     for number in order:
-        verdict = Verdict(f"q{number}", Answer(views[number].cloud), "digest")
-        ending = Ending(f"q{number}", EscalationOutcome.ANSWERED, Cause.NONE, NOW_NS, verdict)
-        fusion = reconciler.end(ending)
+        asked = open_question(reconciler, f"q{number}")
+        fusion = reconciler.end(answered(asked, views[number].cloud))
         assert fusion.question is not None
         records += fusion.revised
     last = {record["track_id"]: record for record in records}

@@ -8,15 +8,16 @@ import pytest
 from edge_node.config import TrackSettings
 from edge_node.logic.reconcile import Fusion, Reconciler
 from edge_node.logic.track import Tracker
-from edge_node.values import Cause, Effect, Ending, EscalationOutcome
-from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
+from edge_node.values import Effect
+from foundation.escalations import LabelledBoxes, Region
 from foundation.frames import Detections
 from tests.edge_node.logic.scene import (
     HEIGHT,
-    NOW_NS,
     WIDTH,
+    answered,
     ask,
     found,
+    open_question,
     reconciler_for,
     tracker_with,
 )
@@ -28,8 +29,7 @@ MOVE_X = np.array([1, 0, 1, 0], np.float32)
 
 def answer(reconciler: Reconciler, cloud: LabelledBoxes) -> Fusion:
     """The verdict arrives."""
-    verdict = Verdict("q1", Answer(cloud), "digest")
-    return reconciler.end(Ending("q1", EscalationOutcome.ANSWERED, Cause.NONE, NOW_NS, verdict))
+    return reconciler.end(answered(open_question(reconciler), cloud))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_answer_after_the_last_frame_adds_no_track() -> None:
     corrections = answer(
         reconciler, found((*BOX, 0.9, "open"), (540, 340, 550, 350, 0.8, "dent"))
     ).corrections
-    document = corrections[1].to_json("cam", NOW_NS)
+    document = corrections[1].to_json()
     assert (document["effect"], document["track_id"]) == ("added", None)
     assert document["cloud"]["label"] == "dent"
     assert len(tracker.rows) == 0

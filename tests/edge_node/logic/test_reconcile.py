@@ -12,7 +12,7 @@ from edge_node.logic.records import Correction, Record
 from edge_node.logic.reporting import Reporting
 from edge_node.logic.track import Tracker
 from edge_node.values import Cause, Effect, Ending, EscalationOutcome, IgnoredPart
-from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
+from foundation.escalations import LabelledBoxes, Region
 from foundation.frames import Detections
 from tests.edge_node.logic.scene import (
     HEIGHT,
@@ -20,8 +20,11 @@ from tests.edge_node.logic.scene import (
     NOW_NS,
     REPORT,
     WIDTH,
+    answered,
     ask,
     found,
+    open_question,
+    question,
     reconciler_for,
     tracker_with,
 )
@@ -35,8 +38,7 @@ def answer(
     reconciler: Reconciler, cloud: LabelledBoxes, id_: str = "q1"
 ) -> tuple[list[Correction], list[Record]]:
     """The verdict arrives."""
-    verdict = Verdict(id_, Answer(cloud), "digest")
-    fusion = reconciler.end(Ending(id_, EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict))
+    fusion = reconciler.end(answered(open_question(reconciler, id_), cloud, at_ns=LATER_NS))
     return fusion.corrections, fusion.revised
 
 
@@ -58,7 +60,7 @@ def test_verdict_joins_its_track_where_it_is_now() -> None:
     move(tracker, 10, 6.0)
     corrections, revised = answer(reconciler, found((599, 399, 613, 413, 0.95, "short")))
     assert revised == []
-    document = corrections[0].to_json("cam", LATER_NS)
+    document = corrections[0].to_json()
     assert document["effect"] == "reclassified"
     assert document["edge"]["label"] == "open"
     assert document["cloud"]["label"] == "short"
@@ -89,13 +91,13 @@ def test_verdict_after_the_end_corrects_the_record() -> None:
     """The first record says pending, the second, revision 1, has the cloud's opinion."""
     tracker = tracker_with(BOX)
     reconciler = reconciler_for(tracker)
-    ask(reconciler, 0, region=REGION)
+    asked = ask(reconciler, 0, region=REGION)
     tracker.rows["pending"] = True
     first = reconciler.close_tracks(tracker.end_all())
     assert first[0]["escalation"]["outcome"] == "pending"
     assert first[0]["final"] is None
     corrections, revised = answer(reconciler, found((*BOX, 0.9, "open")))
-    document = corrections[0].to_json("cam", LATER_NS)
+    document = corrections[0].to_json()
     assert document["track_ended"]
     assert document["present_box"] is None
     assert revised[0]["revision"] == 1
@@ -103,7 +105,7 @@ def test_verdict_after_the_end_corrects_the_record() -> None:
     assert revised[0]["cloud"]["score"] == 0.9
     # Raised by the edge, which had said the same with 0.4.
     assert revised[0]["final"] == {"label": "open", "score": 0.912, "source": "cloud"}
-    assert answer(reconciler, found((*BOX, 0.9, "open"))) == ([], [])
+    assert reconciler.end(answered(asked, found((*BOX, 0.9, "open")))) == Fusion()
 
 
 def test_escalation_that_failed_after_the_end_is_told_in_the_record() -> None:
@@ -191,7 +193,7 @@ def test_cut_box_confirms_a_class_and_leaves_the_box() -> None:
     corrections, _ = answer(reconciler, found((500, 380, 574, 450, 0.9, "open")))
     assert [c.effect for c in corrections] == [Effect.CONFIRMED]
     assert tracker.rows["box"].tolist() == before.tolist()
-    assert corrections[0].to_json("cam", LATER_NS)["cloud"]["box"] == [500, 380, 574, 450]
+    assert corrections[0].to_json()["cloud"]["box"] == [500, 380, 574, 450]
     record = reconciler.close_tracks(tracker.end_all())[0]
     assert record["cloud"]["box"] == [510, 385, 570, 445]
     assert record["final"]["source"] == "cloud"
@@ -217,14 +219,8 @@ def test_later_refutation_takes_the_place_of_an_opinion_and_an_earlier_one_does_
     for id_, sequence in (("early", 4), ("mid", 5), ("late", 6)):
         ask(reconciler, 0, region=REGION, id_=id_, sequence=sequence)
     answer(reconciler, found((*BOX, 0.9, "short")), "mid")
-    ending = Ending(
-        "early",
-        EscalationOutcome.ANSWERED,
-        Cause.NONE,
-        LATER_NS,
-        Verdict("early", Answer(LabelledBoxes.empty()), "digest"),
-    )
-    fusion = reconciler.end(ending)
+    early = open_question(reconciler, "early")
+    fusion = reconciler.end(answered(early, LabelledBoxes.empty()))
     assert (fusion.corrections, fusion.ignored) == ([], {IgnoredPart.OUTRANKED: 1})
     assert tracker.rows["cloud_label"].tolist() == [1]
     corrections, _ = answer(reconciler, LabelledBoxes.empty(), "late")
@@ -291,9 +287,7 @@ def test_added_objects_beyond_the_table_are_counted() -> None:
     for number in range(3):
         chosen = places[number * 900 : (number + 1) * 900]
         cloud = found(*[(*place, 0.5, f"label {place}") for place in chosen])
-        verdict = Verdict(f"q{number}", Answer(cloud), "digest")
-        ending = Ending(f"q{number}", EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict)
-        fusion = reconciler.end(ending)
+        fusion = reconciler.end(answered(open_question(reconciler, f"q{number}"), cloud))
         ignored += fusion.ignored
         assert len(fusion.corrections) + fusion.ignored.total() >= 900
     assert len(tracker.rows) == TrackSettings().tracks_max
@@ -307,28 +301,24 @@ def test_answer_of_another_model_counts_and_is_told() -> None:
     reconciler = reconciler_for(tracker)
     told = []
     for number, digest in enumerate(("first", "first", "second")):
-        ask(reconciler, 0, region=REGION, id_=f"q{number}")
-        verdict = Verdict(f"q{number}", Answer(found((*BOX, 0.9, "short"))), digest)
-        ending = Ending(f"q{number}", EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict)
+        asked = ask(reconciler, 0, region=REGION, id_=f"q{number}")
+        ending = answered(asked, found((*BOX, 0.9, "short")), digest=digest)
         told.append(reconciler.end(ending).other_model)
     assert told == [False, False, True]
     fitted = Reconciler(
         tracker, FusionSettings(), "cam", LABELS, Reporting(REPORT), cloud_digest="second"
     )
-    ask(fitted, 0, region=REGION)
-    verdict = Verdict("q1", Answer(LabelledBoxes.empty()), "first")
-    ending = Ending("q1", EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict)
-    assert fitted.end(ending).other_model
+    asked = ask(fitted, 0, region=REGION)
+    assert fitted.end(answered(asked, LabelledBoxes.empty(), digest="first")).other_model
 
 
 def test_track_that_vanished_unconfirmed_is_counted() -> None:
     """It has no record that could be revised."""
     tracker = tracker_with(BOX, frames=1)
     reconciler = reconciler_for(tracker)
-    ask(reconciler, 0, region=REGION)
+    asked = ask(reconciler, 0, region=REGION)
     assert reconciler.close_tracks(tracker.end_all()) == []
-    verdict = Verdict("q1", Answer(found((*BOX, 0.9, "open"))), "digest")
-    fusion = reconciler.end(Ending("q1", EscalationOutcome.ANSWERED, Cause.NONE, LATER_NS, verdict))
+    fusion = reconciler.end(answered(asked, found((*BOX, 0.9, "open"))))
     assert (fusion.corrections, fusion.ignored) == ([], {IgnoredPart.TRACK_GONE: 1})
 
 
@@ -338,5 +328,6 @@ def test_ending_of_an_unknown_escalation_changes_nothing() -> None:
     reconciler = reconciler_for(tracker)
     ending = Ending("nobody", EscalationOutcome.FAILED, Cause.SHUTDOWN, LATER_NS)
     assert reconciler.end(ending) == Fusion()
-    assert answer(reconciler, found((*BOX, 0.9, "short")), "nobody") == ([], [])
+    stranger = answered(question(region=REGION), found((*BOX, 0.9, "short")))
+    assert reconciler.end(stranger) == Fusion()
     assert tracker.rows["cloud_label"].tolist() == [-1]

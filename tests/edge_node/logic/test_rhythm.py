@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_node.logic.rhythm import PERIOD_NS, Rhythm
 
-CHORES = 3
+CHORES = 4
 
 
 def test_chores_of_a_fast_camera_fall_into_different_frames() -> None:

@@ -293,7 +293,7 @@ def test_tracks_are_bounded_and_refusals_counted() -> None:
     step(tracked, 0, crowd)
     assert len(tracked.rows) == 10
     assert tracked.refused_starts == 15
-    assert tracked.add_from_cloud(np.zeros(4, np.float32), label=0, score=0.5) is None
+    assert tracked.add_from_cloud((0, 0, 0, 0), label=0, score=0.5) is None
 
 
 def test_object_of_the_cloud_is_carried_by_the_scene_until_it_leaves() -> None:
@@ -301,7 +301,7 @@ def test_object_of_the_cloud_is_carried_by_the_scene_until_it_leaves() -> None:
     tracked = tracker()
     for sequence in range(10):
         step(tracked, sequence, detections(*[(100 + 6 * sequence, y) for y in (100, 300, 500)]))
-    added = tracked.add_from_cloud(np.array([400, 700, 410, 710], np.float32), label=2, score=0.9)
+    added = tracked.add_from_cloud((400, 700, 410, 710), label=2, score=0.9)
     for sequence in range(10, 60):
         step(tracked, sequence, detections(*[(100 + 6 * sequence, y) for y in (100, 300, 500)]))
     row = tracked.rows[tracked.rows["track_id"] == added][0]
@@ -312,7 +312,7 @@ def test_object_of_the_cloud_in_a_scene_without_motion_ends_soon() -> None:
     """Where nothing says how it moves, it is not kept as a ghost."""
     tracked = tracker()
     step(tracked, 0, detections())
-    tracked.add_from_cloud(np.array([400, 700, 410, 710], np.float32), label=2, score=0.9)
+    tracked.add_from_cloud((400, 700, 410, 710), label=2, score=0.9)
     ended = [len(step(tracked, sequence, detections())) for sequence in range(1, 30)]
     assert sum(ended) == 1
 

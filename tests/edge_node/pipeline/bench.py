@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.asking import Asking
 from edge_node.ports import ScoreLimits
 from edge_node.values import Accepted, Candidate, Cause, Encoded, Ending, EscalationOutcome
-from foundation.escalations import Answer, Encoding, LabelledBoxes, Verdict
+from foundation.escalations import Encoding, LabelledBoxes
 from foundation.frames import Detections, Pixels
 from foundation.gains import GainModel
+from tests.edge_node.logic.scene import answered
 from tests.support.clock import ManualClock
 from tests.support.lane import CandidateList, asking_rules
 
@@ -123,12 +125,12 @@ class AskingBench:
         late: bool = False,
     ) -> None:
         """An escalation ends; an answer says what the cloud sees. Late: it had been deferred."""
-        id_ = candidate.question.id
-        verdict = None
+        question, now_ns = candidate.question, self.clock.now_ns()
+        ending = Ending(question.id, outcome, cause, now_ns)
         if outcome is EscalationOutcome.ANSWERED:
-            verdict = Verdict(id_, Answer(cloud or LabelledBoxes.empty()), "digest")
-        asked = candidate.question if late else None
-        ending = Ending(id_, outcome, cause, self.clock.now_ns(), verdict, asked)
+            ending = answered(question, cloud or LabelledBoxes.empty(), at_ns=now_ns)
+        if late:
+            ending = replace(ending, late=question)
         fusion = self._reconciler.end(ending)
         self.asking.hear_end(ending, fusion)
         self.records += fusion.revised

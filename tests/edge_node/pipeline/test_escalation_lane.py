@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from edge_node.config import EdgeSettings, EscalatorSettings, PolicySettings, SpoolSettings
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.escalation_lane import EscalationLane
-from edge_node.values import Candidate, Cause, Encoded, Ending, EscalationOutcome, News
+from edge_node.values import Candidate, Cause, Effect, Encoded, Ending, EscalationOutcome, News
 from foundation.clock import SystemClock
 from foundation.errors import RejectReason
 from foundation.escalations import Answer, Expired, LabelledBoxes, Outcome, Rejection, Shed, Verdict
@@ -122,6 +122,16 @@ async def test_answer_ends_an_escalation_once(bench: Bench) -> None:
     ignored = bench.registry.get_sample_value("edge_verdicts_ignored_total", {"reason": "ended"})
     assert ignored == 1
     assert [n.size_bytes for n in bench.news if isinstance(n, Encoded)] == [100]
+
+
+async def test_answer_is_judged_where_it_arrives(bench: Bench) -> None:
+    """The frame lane gets what it says about the tracks, and has no boxes to compare."""
+    await bench.admit("a")
+    assert await bench.send() == "a"
+    bench.reply("a", Answer(LabelledBoxes.empty()))
+    (ending,) = bench.endings
+    assert ending.judged is not None
+    assert [(one.effect, one.subject) for one in ending.judged.findings] == [(Effect.REFUTED, 0)]
 
 
 async def test_escalation_expires_while_it_waits(bench: Bench) -> None:

@@ -22,6 +22,7 @@ from edge_node.values import Cause, Ending, EscalationOutcome
 from foundation.errors import HardcaseError, IntegrityError, TransientError
 from foundation.escalations import Answer, LabelledBoxes, Verdict
 from foundation.frames import Detections, Pixels
+from tests.edge_node.logic.scene import answered
 from tests.support.clock import ManualClock
 from tests.support.lane import (
     BLANK,
@@ -247,15 +248,7 @@ def test_verdict_needs_no_frame() -> None:
             np.array([[10, 20, 18, 28]], np.float32), np.array([0.9], np.float32), ("red",)
         )
         bench.clock.advance_s(0.1)
-        bench.inbox.post(
-            Ending(
-                question.id,
-                EscalationOutcome.ANSWERED,
-                Cause.NONE,
-                bench.clock.now_ns(),
-                Verdict(question.id, Answer(cloud), "digest"),
-            )
-        )
+        bench.inbox.post(answered(question, cloud, at_ns=bench.clock.now_ns()))
     correction = bench.results.of_type("correction")[0]
     assert correction["effect"] == "reclassified"
     assert correction["track_ended"]
@@ -288,15 +281,7 @@ def test_edge_that_has_become_clearly_surer_overrules_the_cloud() -> None:
         cloud = LabelledBoxes(
             np.array([[10, 20, 18, 28]], np.float32), np.array([0.6], np.float32), ("red",)
         )
-        bench.inbox.post(
-            Ending(
-                question.id,
-                EscalationOutcome.ANSWERED,
-                Cause.NONE,
-                bench.clock.now_ns(),
-                Verdict(question.id, Answer(cloud), "digest"),
-            )
-        )
+        bench.inbox.post(answered(question, cloud, at_ns=bench.clock.now_ns()))
         for _ in range(30):
             bench.frame()
     tracks = [frame["tracks"][0] for frame in bench.results.of_type("frame") if frame["tracks"]]
