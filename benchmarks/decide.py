@@ -5,10 +5,11 @@
 Fifty tracks, in two scenes of the policy side by side: as most frames are, where most tracks have
 been answered or are out of the band and five are worth less than a byte costs; and the
 worst, where all fifty may be asked about for the first time and eight are. Fusion beside it: a crop
-as most are, with a handful of tracks, and a crop of the whole scene with every track in it. The
-lookout and the audit are listed apart. Times are CPU time of the one thread, in milliseconds, so
-that other work on the machine does not count as ours; the share of the frame lane's wall-clock time
-is larger where that waits for a processor.
+as most are, with a handful of tracks, and a crop of the whole scene with every track in it; and a
+usual frame before which a usual verdict has come, as one piece. A verdict is judged on the event
+loop, all else is done by the frame lane. The lookout and the audit are listed apart. Times are CPU
+time of the one thread, in milliseconds, so that other work on the machine does not count as ours;
+the share of the frame lane's wall-clock time is larger where that waits for a processor.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from edge_node.logic.spending import Ledger, Limits, Reservation
 from edge_node.logic.track import Tracker
 from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
-from edge_node.values import Cause, Ending, EscalationOutcome, Reason
+from edge_node.values import Cause, Ending, EscalationOutcome, Question, Reason
 from foundation.escalations import Answer, LabelledBoxes, Region, Verdict
 from foundation.frames import Detections
 from foundation.gains import LevelCosts, variance_gains
@@ -56,6 +57,8 @@ LABELS = ("missing hole", "mouse bite", "open", "short", "spur", "spurious coppe
 FRAMES = 6
 WARMUP_ROUNDS = 20
 TRACKS, OPEN, ANSWERED = 50, 5, 30
+SETTLING_FRAMES = 9
+RULES = FusionSettings()
 LEVELS = ("webp80", "webp50", "avif45", "avif45@0.5")
 NS_PER_FRAME = 33_333_333
 PIXELS = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
@@ -94,6 +97,25 @@ def boxes_at(centres: Floats, side: float) -> Floats:
     return np.concatenate([centres - half, centres + half], axis=1)
 
 
+def ask(reconciler: Reconciler, decision: Decision, sequence: int) -> Question:
+    """Opens a question about a frame."""
+    return reconciler.ask(
+        decision,
+        level="webp80",
+        escalation_id="q",
+        sequence=sequence,
+        captured_at_ns=1,
+        expires_at_ns=2,
+        frame_size=(WIDTH, HEIGHT),
+    )
+
+
+def answered(question: Question, found: LabelledBoxes) -> Ending:
+    """The verdict, judged."""
+    verdict, judged = Verdict("q", Answer(found), "digest"), judge(question, found, RULES)
+    return Ending("q", EscalationOutcome.ANSWERED, Cause.NONE, 1, verdict, judged)
+
+
 class Round:
     """One scene, set up so that each part of the work can be timed once."""
 
@@ -110,7 +132,7 @@ class Round:
             self.tracker.advance(sequence)
             self.tracker.observe(found)
         reporting = Reporting(np.full(len(LABELS), 0.5, np.float32))
-        self.reconciler = Reconciler(self.tracker, FusionSettings(), "cam", LABELS, reporting)
+        self.reconciler = Reconciler(self.tracker, RULES, "cam", LABELS, reporting)
         self._scene = scene
         seen = min(scene.boxes - 1, scene.tracks_in_crop)
         added = inside[:1] + np.float32(30)
@@ -122,23 +144,13 @@ class Round:
 
     def ask(self) -> None:
         """One decision becomes a question."""
-        self._question = self.reconciler.ask(
-            Decision(
-                self._scene.region, 0, (0, 1), Reason.UNCERTAIN, 0.4, 0.4, Reservation(4000.0)
-            ),
-            level="webp80",
-            escalation_id="q",
-            sequence=FRAMES - 1,
-            captured_at_ns=1,
-            expires_at_ns=2,
-            frame_size=(WIDTH, HEIGHT),
-        )
+        region, paid = self._scene.region, Reservation(4000.0)
+        decision = Decision(region, 0, (0, 1), Reason.UNCERTAIN, 0.4, 0.4, paid)
+        self._question = ask(self.reconciler, decision, FRAMES - 1)
 
     def judge(self) -> None:
         """Its verdict is read where it arrives, on the event loop."""
-        verdict = Verdict("q", Answer(self._answer), "digest")
-        judged = judge(self._question, self._answer, FusionSettings())
-        self._ending = Ending("q", EscalationOutcome.ANSWERED, Cause.NONE, 1, verdict, judged)
+        self._ending = answered(self._question, self._answer)
 
     def fuse(self) -> None:
         """It is joined to the tracks, on the frame lane."""
@@ -191,19 +203,40 @@ class Crowd:
             ),
             self._sampler.foresees,
         )
+        reporting = Reporting(np.full(len(LABELS), 0.5, np.float32))
+        self._reconciler = Reconciler(self.tracker, RULES, "cam", LABELS, reporting)
         self._lookout = Lookout(
             MissedSettings(), CropSettings(), self._low, None, whole_frames=False
         )
         self._sequence = FRAMES
         self._scores = scores
 
-    def decide(self) -> None:
+    def decide(self, *, busy: bool = False) -> None:
         """The policy over one frame, and the doubt about what stands."""
         self._sequence += 1
         now_ns = self._sequence * NS_PER_FRAME
-        rows = self.tracker.rows
+        rows, view = self.tracker.rows, View(self._sequence, now_ns, now_ns, PIXELS)
         overrule(rows)
-        self._policy.consider(rows, View(self._sequence, now_ns, now_ns, PIXELS), rows["score"])
+        self._policy.consider(rows, view, rows["score"], busy=busy)
+
+    def ask(self) -> None:
+        """A crop around four tracks that lie near each other is asked about, and answered."""
+        boxes = observed_boxes(self.tracker.rows)
+        nearest = np.abs(boxes - boxes[0]).max(axis=1).argsort(kind="stable")[:4]
+        left, top = np.maximum(boxes[nearest, :2].min(axis=0) - 40, 0).astype(int).tolist()
+        right, bottom = (boxes[nearest, 2:].max(axis=0) + 40).astype(int).tolist()
+        region = Region(left, top, min(right, WIDTH), min(bottom, HEIGHT))
+        decision = Decision(region, 0, (0, 1), Reason.UNCERTAIN, 0.4, 0.4, Reservation(4000.0))
+        question = ask(self._reconciler, decision, self._sequence - 1)
+        added = boxes[nearest[:1]] + np.float32(30)
+        theirs = np.concatenate([boxes[nearest] + np.float32(1), added])
+        found = LabelledBoxes(theirs, np.full(5, 0.9, np.float32), (LABELS[0],) * 5)
+        self._ending = answered(question, found)
+
+    def fuse_and_decide(self) -> None:
+        """A frame before which a verdict has come."""
+        self._reconciler.end(self._ending)
+        self.decide(busy=True)
 
     def look(self) -> None:
         """The lookout over one frame; every fourth is looked at closely."""
@@ -266,6 +299,12 @@ def measure(rounds: int) -> Figures:
             one = Round(scene, number)
             for part, fuse in FUSION.items():
                 watch.time(scene.name, part, partial(fuse, one), counts=counts)
+        one_answered = Crowd("usual", number)
+        for _ in range(SETTLING_FRAMES):
+            one_answered.decide()
+        one_answered.ask()
+        part = "fusion and policy"
+        watch.time("frame with a verdict", part, one_answered.fuse_and_decide, counts=counts)
         for name, crowd in (("usual frame", usual), ("worst frame", Crowd("worst", number))):
             for part, decide in FRAME.items():
                 watch.time(name, part, partial(decide, crowd), counts=counts)
@@ -281,11 +320,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     arguments = parser.parse_args()
     figures = measure(arguments.rounds)
-    print(f"{'CPU ms':<36}{'least':>10}{'p50':>10}{'p99':>10}")
+    print(f"{'CPU ms':<40}{'least':>10}{'p50':>10}{'p99':>10}")
     for scene, parts in figures.items():
         for part, cell in parts.items():
             quantiles = "".join(f"{cell[name]:>10.3f}" for name in ("least", "p50", "p99"))
-            print(f"{scene + ': ' + part:<36}{quantiles}")
+            print(f"{scene + ': ' + part:<40}{quantiles}")
     if arguments.json is not None:
         document: dict[str, Any] = {"rounds": arguments.rounds, "cpu_milliseconds": figures}
         arguments.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")

@@ -160,14 +160,12 @@ class GainModel(Settings):
             scores: (N,) calibrated.
             sizes_px: (N,) square root of the box's area, source pixels.
         """
-        table, knots, per_score, edges = self._arrays
+        inner, edges, at_zero, slopes = self._lines
         # Not np.clip: for a handful of numbers it takes several times as long.
         scores = np.minimum(np.maximum(scores, np.float32(0)), np.float32(1))
-        at = np.minimum(knots.searchsorted(scores, "right"), len(knots) - 1) - 1
-        part = (scores - knots[at]) * per_score[at]
-        size = edges.searchsorted(sizes_px, "right")
-        low = table[:, size, at]
-        return np.asarray(low + (table[:, size, at + 1] - low) * part, np.float32)
+        line = edges.searchsorted(sizes_px, "right") * (len(inner) + 1)
+        line += inner.searchsorted(scores, "right")
+        return np.asarray(at_zero.take(line, axis=1) + slopes.take(line, axis=1) * scores)
 
     def frame_gain(self, gains: Floats) -> Floats:
         """Gain of an answer about a whole frame, whatever its shape, from the added gains in it."""
@@ -177,8 +175,8 @@ class GainModel(Settings):
     @functools.cached_property
     def retention(self) -> Floats:
         """What each level (L,) keeps of the best one's gain about what is wholly in doubt."""
-        table, knots, *_ = self._arrays
-        doubtful = table[:, :, int(np.abs(knots - 0.5).argmin())].mean(axis=1)
+        middle = int(np.abs(np.array(self.score_knots) - 0.5).argmin())
+        doubtful = np.array(self.gains, np.float32)[:, :, middle].mean(axis=1)
         best = float(doubtful.max())
         if best <= 0:
             return np.ones(len(doubtful), np.float32)
@@ -208,12 +206,24 @@ class GainModel(Settings):
         return np.asarray((area * seconds)[:, None] * megapixels, np.float32)
 
     @functools.cached_property
-    def _arrays(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """The table, the knots, one over what lies between them, and the ends of size classes."""
-        knots = np.array(self.score_knots, np.float32)
-        per_score = np.float32(1) / np.diff(knots)
-        table, edges = np.array(self.gains, np.float32), np.array(self.size_edges_px, np.float32)
-        return table, knots, per_score, edges
+    def _lines(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """The gain between two knots as a straight line over the score.
+
+        Returns:
+            The knots between the first and the last one, the ends of size classes, and for each
+            level and line, those of one size class side by side, its value at a score of 0 and its
+            slope (L, lines).
+        """
+        knots, table = np.array(self.score_knots), np.array(self.gains)
+        slopes = np.diff(table, axis=2) / np.diff(knots)
+        at_zero = table[:, :, :-1] - slopes * knots[:-1]
+        levels, edges = len(table), np.array(self.size_edges_px, np.float32)
+        return (
+            knots[1:-1].astype(np.float32),
+            edges,
+            at_zero.reshape(levels, -1).astype(np.float32),
+            slopes.reshape(levels, -1).astype(np.float32),
+        )
 
     @functools.cached_property
     def _costs(self) -> tuple[Floats, Floats, Floats, Floats, Floats]:

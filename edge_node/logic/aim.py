@@ -7,6 +7,7 @@ verdict must be worth. Single-threaded; owned by the frame lane.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -59,12 +60,12 @@ class Aim(Protocol):
         """Hears of tracks (N,) that may be asked about, of each once, when it first may."""
         ...
 
-    def wants(self, in_band: Mask, doubts: Floats) -> Mask:
+    def wants(self, in_band: Mask, doubts: Callable[[], Floats]) -> Mask:
         """Which tracks (N,) are to be asked about, if that is worth its price.
 
         Args:
             in_band: Whether each lies in its class's band.
-            doubts: The probability that the edge is wrong about each.
+            doubts: Reckons the probability that the edge is wrong about each.
         """
         ...
 
@@ -106,7 +107,7 @@ class BudgetAim:
         rest = values - prices.per_byte * sizes - prices.per_request
         self._encoder.pricing.demand.add(rest, encode_s)
 
-    def wants(self, in_band: Mask, doubts: Floats) -> Mask:
+    def wants(self, in_band: Mask, doubts: Callable[[], Floats]) -> Mask:
         """What lies in the band."""
         del doubts
         return in_band
@@ -190,10 +191,10 @@ class RiskAim(BudgetAim):
     def learn(self, values: Amounts, sizes: Amounts, encode_s: Amounts, now_ns: int) -> None:
         """Nothing is to be learned."""
 
-    def wants(self, in_band: Mask, doubts: Floats) -> Mask:
+    def wants(self, in_band: Mask, doubts: Callable[[], Floats]) -> Mask:
         """What the promise does not allow to keep."""
         del in_band
-        return np.asarray(doubts >= self._threshold.threshold, np.bool_)
+        return np.asarray(doubts() >= self._threshold.threshold, np.bool_)
 
     def reserve(
         self, value: float, size_bytes: float, encode_s: float, now_ns: int

@@ -269,9 +269,9 @@ class Amender:
         if added is None:
             reading.ignored[IgnoredPart.NO_ROOM] += 1
             return None
-        row = self._tracker.rows[-1:]
-        row["cloud_box"] = reading.box(finding)
-        row["cloud_sequence"] = reading.question.sequence
+        rows = self._tracker.rows
+        rows["cloud_box"][-1] = reading.box(finding)
+        rows["cloud_sequence"][-1] = reading.question.sequence
         memory = self._memories.of(added)
         memory.standing, memory.asked_sequence = finding.standing, reading.question.sequence
         memory.note = note_of(reading.question, EscalationOutcome.ANSWERED.value)

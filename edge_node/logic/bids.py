@@ -1,8 +1,8 @@
 """What refused tracks bid for a byte, so that they are offered again only where that may suffice.
 
-To offer costs the frame lane time, and the price seldom falls far from one frame to the next. What
-was refused therefore waits until the price of a byte is below its bid, which is made anew some
-times a second. Single-threaded; marks `bid` and `worth`.
+To offer costs the frame lane time, and prices and buckets move little from one frame to the next.
+What was refused therefore waits until it bids more than the price of a byte, which is seen to some
+times a second. Single-threaded; marks `worth`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from foundation.frames import Scores
 from foundation.gains import GainModel
 from foundation.geometry import box_areas
 
-_REFUSED = np.array([cause in REFUSALS for cause in Suppression], np.bool_)
+# A lock is free again with the next frame.
+_WAITS = np.array(
+    [one in REFUSALS and one is not Suppression.BUDGET_CONTENDED for one in Suppression], np.bool_
+)
 
 
 class Bids:
@@ -48,18 +51,20 @@ class Bids:
         bids: bool,
         worths: bool,
     ) -> Mask:
-        """Which of the tracks (N,) were refused and need not be offered again at present prices.
+        """Which of the tracks (N,) were refused and are not offered again with this frame.
 
         Args:
-            rows: The track table.
+            rows: The track table; `worth` is marked.
             at: Positions (N,) in it.
             wanted: (N,) which the aim wants to ask about.
             view: The frame.
             scores: Of all tracks.
-            bids: Whether bids are to be made anew.
+            bids: Whether it is time to compare their bids with the price.
             worths: Whether it is to be said anew by what the gain of a track is multiplied.
         """
-        waiting: Mask = _REFUSED[rows["suppression"][at]] & wanted
+        waiting: Mask = _WAITS[rows["suppression"][at]] & wanted
+        if not (bids or worths):
+            return waiting
         once = waiting.nonzero()[0]
         if once.size == 0:
             return waiting
@@ -67,10 +72,9 @@ class Bids:
         if worths:
             rows["worth"][those] = self._worth.of(rows, those, *view.size)
         if bids:
-            rows["bid"][those] = self._make(rows, those, view, scores)
-        # Where one may pay, all are offered: they may share its crop.
-        if rows["bid"][those].max() > self._aim.prices(view.now_ns).per_byte:
-            waiting[once] = False
+            best = self._make(rows, those, view, scores).max()
+            # Where one may pay, all are offered: they may share its crop.
+            waiting[once] = best <= self._aim.prices(view.now_ns).per_byte
         return waiting
 
     def _make(self, rows: Rows, at: Positions, view: View, scores: Scores) -> Floats:

@@ -7,6 +7,7 @@ in number; a track that leaves, or hides, is asked about with what was held.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -108,8 +109,8 @@ def sharpness_of(pixels: Pixels, box: Boxes) -> float:
         pixels: (height, width, 3) uint8 BGR.
         box: (4,) float32, source pixels; looked at in every second row and column when large.
     """
-    left, top = max(0, int(box[0])), max(0, int(box[1]))
-    right, bottom = int(np.ceil(box[2])), int(np.ceil(box[3]))
+    x1, y1, x2, y2 = box.tolist()
+    left, top, right, bottom = max(0, int(x1)), max(0, int(y1)), math.ceil(x2), math.ceil(y2)
     step = max(1, (right - left) // 32, (bottom - top) // 32)
     green = pixels[top:bottom:step, left:right:step, 1].astype(np.float32)
     if min(green.shape) < 2:

@@ -40,7 +40,8 @@ def near_pairs(first: Sequence[Box], second: Sequence[Box], reach: float) -> Ite
     starts = [span[0] for span in spans]
     least, most = starts[0], starts[-1] + 2 * widest
     for row, (x1, y1, x2, y2) in enumerate(first):
-        x, across = x1 + x2, reach * (max(1.0, x2 - x1) + _FLOORS_PX)
+        # Most boxes are far off: they are told apart with the least arithmetic that is no less.
+        x, across = x1 + x2, reach * (x2 - x1 + 1.0 + _FLOORS_PX)
         left, right = x - across, x + across
         if right < least or left > most:
             continue

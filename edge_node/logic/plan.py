@@ -89,7 +89,8 @@ class Planner:
         self._size_ratio = np.ones(len(model.levels), np.float32)
         self._sizes_heard = np.zeros(len(model.levels), np.int64)
         fixed, million = model.image_bytes([0, 1 << 20], 1.0).T
-        self._bytes_per_px: Floats = ((million - fixed) / np.float32(1 << 20))[:, None]
+        self._predicted_per_px: Floats = (million - fixed) / np.float32(1 << 20)
+        self._bytes_per_px: Floats = self._predicted_per_px[:, None]
 
     def use(self, usable: Mask) -> None:
         """Takes which levels (L,) may be chosen from now on; at least one."""
@@ -103,6 +104,7 @@ class Planner:
         memory = np.maximum(_SIZE_MEMORY, np.float32(1 / self._sizes_heard[level]))
         step = memory * (ratio - self._size_ratio[level])
         self._size_ratio[level] = np.clip(self._size_ratio[level] + step, *_SIZE_RATIOS)
+        self._bytes_per_px = (self._predicted_per_px * self._size_ratio)[:, None]
 
     def plan(
         self,
@@ -236,7 +238,7 @@ class Planner:
         width, height = frame_size
         side = self._sides(boxes)
         pixels = np.minimum(side, width) * np.minimum(side, height)
-        each: Floats = self._bytes_per_px * self._size_ratio[:, None] * pixels
+        each: Floats = self._bytes_per_px * pixels
         return each
 
     def _sides(self, boxes: AnyFloats) -> AnyFloats:

@@ -45,8 +45,8 @@ from foundation.gains import GainModel, texture_of
 from foundation.geometry import box_areas
 
 _BID, _WORTH, _LOOK, _PRICE = range(4)
-"""Chores: to make bids anew, and what they rest on; to look at tracks for their best moments; and
-to draw prices anew."""
+"""Chores: to compare bids with the price; to say anew what they rest on; to look at tracks for
+their best moments; and to draw prices anew."""
 _EARLY_S = 0.25
 """Prices that are due within so long are drawn anew in their turn, so that no offer has to."""
 
@@ -124,16 +124,19 @@ class Policy:
         self.moments = self._looks.moments
         self.forget_unhidden = self._looks.forget_unhidden
 
-    def consider(self, rows: Rows, view: View, scores: Scores) -> list[Decision]:
+    def consider(
+        self, rows: Rows, view: View, scores: Scores, *, busy: bool = False
+    ) -> list[Decision]:
         """Decides about every track of the present frame, most valuable per byte first.
 
         Args:
             rows: The track table; marked.
             view: The frame.
             scores: (N,) calibrated scores of the tracks, as far as they are trusted in this frame.
+            busy: The frame lane has had verdicts to fuse: chores wait for another frame.
         """
         self.suppressed.clear()
-        turns, at = self._rhythm.turns(view.now_ns), due_tracks(rows)
+        turns, at = self._rhythm.turns(view.now_ns, busy=busy), due_tracks(rows)
         if turns[_PRICE]:
             self._aim.refresh(view.now_ns, _EARLY_S)
         if at.size == 0:
@@ -260,10 +263,14 @@ class Policy:
         return in_band
 
     def _wanted(self, rows: Rows, at: Positions) -> Mask:
-        """Which tracks (N,) the aim wants to ask about, by their band and the edge's doubt."""
-        score = rows["score"][at]
-        stands = rows["best_score"][at] >= self._report[rows["edge_label"][at]]
-        return self._aim.wants(self._in_band(rows, at), np.where(stands, 1 - score, score))
+        """Which tracks (N,) the aim wants to ask about, by their band or the edge's doubt."""
+
+        def doubts() -> Floats:
+            score = rows["score"][at]
+            stands = rows["best_score"][at] >= self._report[rows["edge_label"][at]]
+            return np.where(stands, 1 - score, score)
+
+        return self._aim.wants(self._in_band(rows, at), doubts)
 
     def _learn(self, offers: Offers, values: Floats, view: View, prices: Prices) -> None:
         """Lets the aim hear of each track once, when it may first be asked about."""
@@ -316,7 +323,6 @@ class Policy:
             gain = float(gains[ask.level, position])
             yield from self._pay(rows, (alone, alone), ask, gain, Reason.LEAVING, view, moment)
         refused &= (offers.now | of_moment) > rows["pending"][at]
-        rows["bid"][at[refused]] = 0
         self._note(rows, at[refused], Suppression.PRICE)
 
     def _fading(self, offers: Offers, anchors: Positions, gains: Floats, view: View) -> Mask:
@@ -346,9 +352,6 @@ class Policy:
         members, anchors = tracks
         answer = self._aim.reserve(ask.value, ask.size_bytes, ask.encode_s, view.now_ns)
         if isinstance(answer, Suppression):
-            # A lock is free again with the next frame; prices and buckets move more slowly.
-            contended = answer is Suppression.BUDGET_CONTENDED
-            rows["bid"][anchors] = np.inf if contended else 0
             self._note(rows, anchors, answer)
             return
         if rows["answered"][members[0]]:

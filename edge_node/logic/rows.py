@@ -75,9 +75,7 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("offered", np.bool_),
         ("asked_at_ns", np.int64),
         ("suppression", np.int8),
-        # The price of a byte below which it is worth offering again what was refused.
-        ("bid", np.float32),
-        # By what the gain about such a track is multiplied.
+        # By what the gain about a track that was offered is multiplied.
         ("worth", np.float32),
         # Merit of the moment that is held (0: none), and whether an audit may draw it: FORESEEN_*.
         ("held_merit", np.float32),

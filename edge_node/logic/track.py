@@ -60,6 +60,7 @@ class Tracker:
         self._keep = self._start * np.float32(settings.score_keep_ratio)
         self._classes = len(self._start)
         self._table = new_rows(settings.tracks_max, self._classes)
+        self._blank = new_rows(1, self._classes)
         self.rows: Rows = self._table[:0]
         self.refused_starts = 0
         self._next_id = 1
@@ -164,13 +165,15 @@ class Tracker:
         if len(self.rows) >= self._settings.tracks_max:
             self.refused_starts += 1
             return None
-        row = new_rows(1, self._classes)
-        row["box"] = row["seen_box"] = row["best_box"] = box
-        row["velocity"] = self._scene
-        row["confirmed"] = row["from_cloud"] = row["answered"] = True
-        row["cloud_label"], row["cloud_score"] = label, score
-        row["first_sequence"] = row["last_sequence"] = max(0, self._sequence)
-        return int(self._append(row)[0])
+        at = len(self.rows)
+        (track_id,) = self._append(self._blank).tolist()
+        rows = self.rows
+        rows["box"][at] = rows["seen_box"][at] = rows["best_box"][at] = box
+        rows["velocity"][at] = self._scene
+        rows["confirmed"][at] = rows["from_cloud"][at] = rows["answered"][at] = True
+        rows["cloud_label"][at], rows["cloud_score"][at] = label, score
+        rows["first_sequence"][at] = rows["last_sequence"][at] = max(0, self._sequence)
+        return int(track_id)
 
     def carries_from(self, sequence: int) -> bool:
         """Whether an object that only the cloud saw, in this frame, would be carried still."""

@@ -89,6 +89,7 @@ class Asking:
             whole_frames=rules.gains.frame_share > 0,
         )
         self._payments: dict[str, Reservation] = {}
+        self._has_fused = False  # something, since the last frame
         self._frame_size = (0, 0)
         self._shown_at_ns = 0
 
@@ -111,7 +112,9 @@ class Asking:
         sights = list(self._lookout.look(rows, view.pixels, scores, scene_moves=scene_moves))
         if self._lookout.abstained is not Abstention.NONE:
             self._metrics.background_abstentions[self._lookout.abstained.value].inc()
-        for decision in self._policy.consider(rows, view, self._lookout.temper(rows["score"])):
+        scores, busy = self._lookout.temper(rows["score"]), self._has_fused
+        self._has_fused = False
+        for decision in self._policy.consider(rows, view, scores, busy=busy):
             self._send(decision, *_cut(decision, view))
         self._count_suppressed()
         for sight in in_turn(sights, view.sequence):
@@ -198,6 +201,7 @@ class Asking:
         if fusion.question is None:
             return
         answered = ending.outcome is EscalationOutcome.ANSWERED
+        self._has_fused |= answered
         if answered:
             self._metrics.realized_gain.inc(fusion.gain)
         if ending.late is not None:

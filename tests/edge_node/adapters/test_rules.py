@@ -191,7 +191,7 @@ def test_aims_are_what_the_settings_say(plain: Bundle) -> None:
     aims = {aim: rules(bundle, settings_of({"aim": aim})).aim for aim in ("budget", "rate", "risk")}
     assert [type(aim) for aim in aims.values()] == [BudgetAim, RateAim, RiskAim]
     doubts = np.linspace(0, 1, 101).astype(np.float32)
-    wanted = aims["risk"].wants(np.zeros(101, np.bool_), doubts)
+    wanted = aims["risk"].wants(np.zeros(101, np.bool_), lambda: doubts)
     assert not wanted[0]
     assert wanted[60]
     assert (np.diff(wanted.astype(int)) >= 0).all()

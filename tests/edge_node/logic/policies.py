@@ -48,10 +48,11 @@ def aim_of(values: PolicySettings) -> BudgetAim:
 
 
 class PostedPrice:
-    """A price of a byte that the test sets."""
+    """A price of a byte that the test sets, and how often it was asked for."""
 
     def __init__(self) -> None:
         self.per_byte = 0.0
+        self.asked = 0
 
     def of(self, values: PolicySettings) -> BudgetAim:
         """An aim with that price, and the budgets of the settings."""
@@ -66,6 +67,7 @@ class _Posted(BudgetAim):
     def prices(self, now_ns: int) -> Prices:
         """What was set."""
         del now_ns
+        self._posted.asked += 1
         return Prices(self._posted.per_byte)
 
 
@@ -99,10 +101,17 @@ def view(sequence: int = 10, *, now_ns: int = NOW_NS, pixels: Pixels = GREY) -> 
 
 
 def consider(
-    asking: Policy, rows: Rows, sequence: int = 10, *, now_ns: int = NOW_NS, pixels: Pixels = GREY
+    asking: Policy,
+    rows: Rows,
+    sequence: int = 10,
+    *,
+    now_ns: int = NOW_NS,
+    pixels: Pixels = GREY,
+    busy: bool = False,
 ) -> list[Decision]:
     """What is decided with the tracks' own scores."""
-    return asking.consider(rows, view(sequence, now_ns=now_ns, pixels=pixels), rows["score"])
+    frame = view(sequence, now_ns=now_ns, pixels=pixels)
+    return asking.consider(rows, frame, rows["score"], busy=busy)
 
 
 def textured(left: int, top: int, right: int, bottom: int, *, contrast: int) -> Pixels:

@@ -72,8 +72,8 @@ def test_aims_want_what_they_are_for() -> None:
     """The band, or whatever the promise does not let the edge keep."""
     in_band, doubts = np.array([True, False, True, False]), np.array([0.1, 0.4, 0.4, 0.29])
     for kind in ("budget", "rate"):
-        assert make(kind).wants(in_band, doubts).tolist() == in_band.tolist()
-    assert make("risk").wants(in_band, doubts).tolist() == [False, True, True, False]
+        assert make(kind).wants(in_band, lambda: doubts).tolist() == in_band.tolist()
+    assert make("risk").wants(in_band, lambda: doubts).tolist() == [False, True, True, False]
 
 
 def test_prices_of_aims() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -73,21 +74,40 @@ def test_track_that_lies_in_two_crops_is_asked_about_in_one() -> None:
 
 
 def test_what_was_refused_is_offered_once_the_price_falls_below_its_bid() -> None:
-    """With the next frame; while the price is above it, only the bid is made anew."""
+    """Within some frames; while the price is above it, most frames do not even ask for it."""
     posted = PostedPrice()
     posted.per_byte = 1.0
     asking, rows = policy(aim=posted.of), rows_of({})
     assert consider(asking, rows) == []
     assert asking.suppressed == {Suppression.PRICE: 1}
-    for frame in range(11, 20):
-        assert consider(asking, rows, frame, now_ns=NOW_NS + frame * FRAME_NS) == []
-    bid = float(rows["bid"][0])
-    assert 0 < bid < 1
-    later_ns = NOW_NS + 19 * FRAME_NS + 1
-    posted.per_byte = 1.01 * bid
-    assert consider(asking, rows, 20, now_ns=later_ns) == []
-    posted.per_byte = 0.5 * bid
-    assert [one.asked for one in consider(asking, rows, 21, now_ns=later_ns)] == [(0,)]
+    frames = iter(range(11, 200))
+
+    def asked(frames_max: int) -> list[tuple[int, ...]]:
+        return [
+            one.asked
+            for frame in islice(frames, frames_max)
+            for one in consider(asking, rows, frame, now_ns=NOW_NS + frame * FRAME_NS)
+        ]
+
+    posted.asked = 0
+    assert asked(60) == []
+    assert posted.asked <= 20
+    posted.per_byte = 1e-9
+    assert asked(8) == [(0,)]
+
+
+def test_chores_wait_while_there_are_verdicts_to_fuse() -> None:
+    """A frame that has paid for that does not compare bids as well, unless it is high time."""
+    posted = PostedPrice()
+    posted.per_byte = 1.0
+    asking, rows = policy(aim=posted.of), rows_of({})
+    consider(asking, rows)
+    posted.asked = 0
+    for frame in range(1, 10):
+        consider(asking, rows, 10 + frame, now_ns=NOW_NS + frame * FRAME_NS, busy=True)
+    assert posted.asked == 0
+    consider(asking, rows, 20, now_ns=NOW_NS + 10 * FRAME_NS)
+    assert posted.asked == 1
 
 
 class HeldLock(BudgetAim):

@@ -30,6 +30,21 @@ def test_no_chore_of_a_slow_camera_waits() -> None:
         assert rhythm.turns(2 * PERIOD_NS * frame) == [True] * CHORES
 
 
+def test_chores_wait_while_a_frame_is_busy_but_not_for_long() -> None:
+    """A verdict in every third frame moves them; verdicts in all frames cannot stop them."""
+    rhythm = Rhythm(CHORES)
+    rhythm.turns(0)
+    for frame in range(1, 90):
+        busy = frame % 3 == 0
+        turns = rhythm.turns(round(frame * 1e9 / 30), busy=busy)
+        assert sum(turns) <= (0 if busy else 2)
+    last = [frame] * CHORES
+    for frame in range(90, 200):
+        for chore, turn in enumerate(rhythm.turns(round(frame * 1e9 / 30), busy=True)):
+            last[chore] = frame if turn else last[chore]
+        assert frame - min(last) <= 13
+
+
 @given(st.lists(st.integers(-(10**12), 10**9), max_size=50))
 def test_no_chore_waits_for_long_whatever_the_clock_does(steps: list[int]) -> None:
     """Each is done within two periods of its last turn and one frame, also after a step back."""
