@@ -1,8 +1,8 @@
-"""What refused tracks bid for a byte, so that they are offered again only where that may suffice.
+"""Which tracks wait that could not be asked about, and what they bid for a byte.
 
-To offer costs the frame lane time, and prices and buckets move little from one frame to the next.
-What was refused therefore waits until it bids more than the price of a byte, which is seen to some
-times a second. Single-threaded; marks `worth`.
+To consider a track costs the frame lane time, and little changes from one frame to the next. What
+could not be asked about is therefore considered anew some times a second, and what was refused only
+where one bids more than the price of a byte. Single-threaded; marks `worth`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from foundation.gains import GainModel
 from foundation.geometry import box_areas
 
 # A lock is free again with the next frame.
-_WAITS = np.array(
-    [one in REFUSALS and one is not Suppression.BUDGET_CONTENDED for one in Suppression], np.bool_
-)
+_REFUSED = set(REFUSALS) - {Suppression.BUDGET_CONTENDED}
+_HINDERED = {Suppression.CUT_BY_FRAME, Suppression.HIDDEN, Suppression.COOLDOWN}
+_WAITS = np.array([cause in _REFUSED | _HINDERED for cause in Suppression], np.bool_)
+_BIDS = np.array([cause in _REFUSED for cause in Suppression], np.bool_)
 
 
 class Bids:
@@ -51,7 +52,7 @@ class Bids:
         bids: bool,
         worths: bool,
     ) -> Mask:
-        """Which of the tracks (N,) were refused and are not offered again with this frame.
+        """Which of the tracks (N,) could not be asked about and are not considered in this frame.
 
         Args:
             rows: The track table; `worth` is marked.
@@ -59,23 +60,24 @@ class Bids:
             wanted: (N,) which the aim wants to ask about.
             view: The frame.
             scores: Of all tracks.
-            bids: Whether it is time to compare their bids with the price.
+            bids: Whether it is time to consider them, and to compare bids with the price.
             worths: Whether it is to be said anew by what the gain of a track is multiplied.
         """
-        waiting: Mask = _WAITS[rows["suppression"][at]] & wanted
+        said = rows["suppression"][at]
         if not (bids or worths):
+            waiting: Mask = _WAITS[said] & wanted
             return waiting
-        once = waiting.nonzero()[0]
-        if once.size == 0:
-            return waiting
-        those = at[once]
-        if worths:
-            rows["worth"][those] = self._worth.of(rows, those, *view.size)
-        if bids:
-            best = self._make(rows, those, view, scores).max()
-            # Where one may pay, all are offered: they may share its crop.
-            waiting[once] = best <= self._aim.prices(view.now_ns).per_byte
-        return waiting
+        refused: Mask = _BIDS[said] & wanted
+        once = refused.nonzero()[0]
+        if once.size:
+            those = at[once]
+            if worths:
+                rows["worth"][those] = self._worth.of(rows, those, *view.size)
+            if bids:
+                best = self._make(rows, those, view, scores).max()
+                # Where one may pay, all are offered: they may share its crop.
+                refused[once] = best <= self._aim.prices(view.now_ns).per_byte
+        return refused if bids else _WAITS[said] & wanted
 
     def _make(self, rows: Rows, at: Positions, view: View, scores: Scores) -> Floats:
         """The price of a byte below which each of the tracks (N,) may be worth asking about."""

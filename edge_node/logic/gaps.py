@@ -70,7 +70,7 @@ def find_gaps(
     """The tracks of the present frame that are in a gap nobody was asked about.
 
     Call it after `observe` and `retire` in a frame in which the model looked. Whoever asks
-    calls `mark_asked`, so that a refused budget asks again in the next frame of the same gap.
+    calls `mark_asked`, so that a refused budget asks again in the same gap.
 
     Args:
         rows: The track table; not changed.

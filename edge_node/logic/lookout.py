@@ -34,7 +34,8 @@ _UNKNOWN = 0.5
 _PRICED_MAX = 2
 _GOLDEN = (5**0.5 - 1) / 2
 _EVERY_FRAMES = 4
-"""The background and the novelty of every so many frames are looked at: both change slowly."""
+"""The background and the novelty of every so many frames are looked at: both change slowly, as do
+the prices that a gap meets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Sight:
 def in_turn(sights: list[Sight], sequence: int) -> list[Sight]:
     """Which sights of a frame are priced: what is worth most, and one of the others by turns.
 
-    What is refused comes again with every frame, and to price a crop takes a fifth of a
+    What is refused comes again, and to price a crop takes a fifth of a
     millisecond; when a scene changes there are many.
     """
     if len(sights) <= _PRICED_MAX:
@@ -122,7 +123,8 @@ class Lookout:
     ) -> Iterator[Sight]:
         """What is worth asking about in a frame that the model looked at.
 
-        A sight that is asked about is to be reported with `settle`; else it comes again.
+        A sight that is asked about is to be reported with `settle`; else it comes again, a gap that
+        is reported with `put_off` some frames later.
 
         Args:
             rows: The track table.
@@ -136,9 +138,9 @@ class Lookout:
             # Another size shows other things in the same cells.
             self._frame_size = (width, height)
             self._background = Background(_CHANGE)
+        self._frames += 1
         if self._settings.gaps:
             yield from self._gaps_of(rows, width, height)
-        self._frames += 1
         if self._frames % _EVERY_FRAMES:
             return
         picture = small_picture(pixels)
@@ -165,6 +167,11 @@ class Lookout:
         """
         return temper(scores, self._p_value, base_rate=_UNKNOWN, rules=self._rules)
 
+    def put_off(self, sight: Sight, rows: Rows) -> None:
+        """Notes that it is not worth its price yet: a gap comes again some frames later."""
+        if sight.reason is Reason.GAP:
+            rows["gap_waits_until"][sight.position] = self._frames + _EVERY_FRAMES
+
     def settle(self, sight: Sight, rows: Rows) -> None:
         """Notes that it has been asked about."""
         if sight.reason is Reason.GAP:
@@ -176,10 +183,12 @@ class Lookout:
 
     def _gaps_of(self, rows: Rows, width: int, height: int) -> Iterator[Sight]:
         gaps = find_gaps(rows, self._low, self._gaps, frame_width=width, frame_height=height)
-        for position, box, weight in zip(
-            gaps.positions.tolist(), gaps.boxes, gaps.weights.tolist(), strict=True
+        waits = rows["gap_waits_until"][gaps.positions] > self._frames
+        for position, box, weight, wait in zip(
+            gaps.positions.tolist(), gaps.boxes, gaps.weights.tolist(), waits.tolist(), strict=True
         ):
-            yield self._sight(Reason.GAP, box, weight * (1 - weight), width, height, position)
+            if not wait:
+                yield self._sight(Reason.GAP, box, weight * (1 - weight), width, height, position)
 
     def _sight(
         self, reason: Reason, box: Boxes, worth: float, width: int, height: int, position: int = -1

@@ -82,6 +82,8 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("foreseen", np.int8),
         # The last sequence it was seen in before the gap that was asked about; BEFORE_FIRST: none.
         ("gap_sequence", np.int64),
+        # Until then, in looks of the lookout, a gap that was refused is not offered again.
+        ("gap_waits_until", np.int64),
     ]
     return np.dtype(fields)
 

@@ -217,6 +217,7 @@ class Asking:
         asked = sight.position >= 0 and rows["pending"][sight.position]
         paid = Suppression.PENDING if asked else self._policy.pay(sight.region, sight.worth, view)
         if isinstance(paid, Suppression):
+            self._lookout.put_off(sight, rows)
             self._metrics.sights_refused[sight.reason, paid].inc()
             return
         ask, reservation = paid

@@ -20,6 +20,14 @@ from tests.edge_node.logic.scene import rows_of
 LOW = np.full(3, 0.2, np.float32)
 WIDTH, HEIGHT = 640, 480
 NOBODY = rows_of()
+LOST = {
+    "box": (300, 200, 320, 220),
+    "missed": 3,
+    "coasted": 3,
+    "detections": 30,
+    "last_sequence": 29,
+    "best_score": 0.6,
+}
 NO_SCORES = np.zeros(0, np.float32)
 
 
@@ -123,16 +131,7 @@ def test_frames_of_another_size_have_another_background() -> None:
 
 def test_gap_is_asked_about_once_per_gap() -> None:
     """The track is found again and lost again: that is another gap."""
-    out = lookout(background=False)
-    lost = {
-        "box": (300, 200, 320, 220),
-        "missed": 3,
-        "coasted": 3,
-        "detections": 30,
-        "last_sequence": 29,
-        "best_score": 0.6,
-    }
-    rows = rows_of(lost)
+    out, rows = lookout(background=False), rows_of(LOST)
     (sight,) = look(out, ground(), rows)
     assert (sight.reason, sight.position) == (Reason.GAP, 0)
     assert len(look(out, ground(), rows)) == 1, "it was not asked about"
@@ -140,6 +139,18 @@ def test_gap_is_asked_about_once_per_gap() -> None:
     assert look(out, ground(), rows) == []
     rows["last_sequence"] = 50
     assert len(look(out, ground(), rows)) == 1
+
+
+def test_gap_that_could_not_be_paid_is_offered_again_some_frames_later() -> None:
+    """Pricing it costs time, and prices do not change as fast."""
+    out, rows = lookout(background=False), rows_of(LOST)
+    found = []
+    for _ in range(12):
+        sights = look(out, ground(), rows)
+        found.append(len(sights))
+        for sight in sights:
+            out.put_off(sight, rows)
+    assert found == [1, 0, 0, 0] * 3
 
 
 def test_whatever_is_turned_off_finds_nothing() -> None:
