@@ -125,15 +125,25 @@ def test_overrun_is_measured_over_every_stretch() -> None:
 
 
 def test_benchmark_writes_its_figures(tmp_path: Path) -> None:
-    """A short run leaves a JSON file; no rule overruns and none beats the optimum."""
+    """A short run leaves a JSON file, seed by seed; no price overruns, none beats the optimum."""
     out = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks.budget", "--duration-s", "300"]
-    arguments = ["--burst-s", "30", "--pattern", "bursts", "shared", "--json", str(out)]
-    subprocess.run([*command, *arguments], check=True, timeout=120)
+    arguments = ["--burst-s", "30", "--pattern", "bursts", "shared", "--seeds", "1", "2"]
+    arguments += ["--rule", "price", "price, split", "first come", "--json", str(out)]
+    ran = subprocess.run(
+        [*command, *arguments], check=True, timeout=120, capture_output=True, text=True
+    )
     report = json.loads(out.read_text())
     assert set(report) == {"bursts, burst of 30 s", "shared, burst of 30 s"}
-    for rules in report.values():
-        for figures in rules.values():
-            assert 0 < figures["value"] <= 1
-            assert 0 < figures["used"] <= 1
-        assert rules["price"]["overrun_bytes"] == 0
+    for name, rules in report.items():
+        assert set(rules) == {"price", "first come"} | (
+            {"price, split"} if "shared" in name else set()
+        )
+        for runs in rules.values():
+            assert len(runs) == 2
+            assert runs[0] != runs[1]
+            assert all(0 < run["value"] <= 1 and 0 < run["used"] <= 1 for run in runs)
+        assert all(run["overrun_bytes"] == 0 for run in rules["price"])
+    runs = report["bursts, burst of 30 s"]["price"]
+    mean = sum(run["value"] for run in runs) / 2
+    assert f"price            value {mean:6.1%} ±" in ran.stdout
