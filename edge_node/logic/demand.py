@@ -29,7 +29,8 @@ RECORD_LENGTH = _HEAD + 2 * BINS
 
 _MEMORY_WINDOWS = 10.0
 _RHYTHM_MEMORY_WINDOWS = 30.0
-_RECENT_WINDOWS = 0.5
+_RECENT_WINDOWS = 0.25
+"""The present, by which the next window is foretold: a longer one lags behind a swing."""
 _SHORTEST_S = 1e-9
 _WINDOWS_TRUSTED = 3.0
 """With so many windows seen, half of their correlation is believed."""
@@ -41,7 +42,7 @@ class Demand:
     """A record that forgets, in windows of the time that filling the bucket takes.
 
     The distribution over value per unit is remembered for ten windows, the totals of windows for
-    thirty. How much will come in the next window is predicted from the last half window, as far
+    thirty. How much will come in the next window is predicted from the last quarter of one, as far
     as one window has told of the next so far; what that leaves unexplained is the unsteadiness.
 
     Attributes:
@@ -76,10 +77,11 @@ class Demand:
         record, window_s = self.record, self._window_s
         kept = math.exp(-elapsed_s / (_MEMORY_WINDOWS * window_s))
         record[_HEAD:] *= kept
-        record[_EXPOSURE_S] = record[_EXPOSURE_S] * kept + elapsed_s
+        # Time fades as what came in it: else a step that is long beside the memory would dilute it.
+        record[_EXPOSURE_S] = (record[_EXPOSURE_S] + elapsed_s) * kept
         kept = math.exp(-elapsed_s / (_RECENT_WINDOWS * window_s))
         record[_RECENT_UNITS] *= kept
-        record[_RECENT_S] = record[_RECENT_S] * kept + elapsed_s
+        record[_RECENT_S] = (record[_RECENT_S] + elapsed_s) * kept
         record[_WINDOW_S] += elapsed_s
         if record[_WINDOW_S] >= window_s:
             self._close_window()

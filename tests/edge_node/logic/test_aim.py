@@ -37,10 +37,12 @@ def offer(aim: Aim, values: list[float], now_ns: int) -> list[Reservation | Supp
     return [aim.reserve(value, 2_000.0, 0.002, now_ns) for value in values]
 
 
-@pytest.mark.parametrize("share", [0.05, 0.2, 0.6])
+@pytest.mark.parametrize(("share", "least"), [(0.05, 0.84), (0.2, 0.93), (0.6, 0.99)])
 @pytest.mark.parametrize("per_frame", [1, 7])
-def test_rate_aim_reaches_its_share_with_the_most_valuable(share: float, per_frame: int) -> None:
-    """Within a tenth of the share after the start, and worth four fifths of the best choice.
+def test_rate_aim_reaches_its_share_with_the_most_valuable(
+    share: float, least: float, per_frame: int
+) -> None:
+    """Within a tenth of the share after the start, and worth nearly as much as the best choice.
 
     Six thousand tracks of exponential value, of which the first two thousand are the start.
     """
@@ -56,7 +58,7 @@ def test_rate_aim_reaches_its_share_with_the_most_valuable(share: float, per_fra
     late, chosen = values[2_000:], taken[2_000:]
     assert chosen.mean() == pytest.approx(share, rel=0.1)
     best = np.sort(late)[::-1][: int(chosen.sum())].sum()
-    assert late[chosen].sum() > 0.8 * best
+    assert late[chosen].sum() > least * best
 
 
 def test_rate_aim_counts_tracks_and_not_time() -> None:

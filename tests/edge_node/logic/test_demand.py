@@ -28,6 +28,19 @@ def test_forecast_is_the_rate_that_was_seen() -> None:
     assert units[-LOWEST_OCTAVE * PER_OCTAVE] == units.sum()
 
 
+@given(st.floats(1.0, 600.0), st.floats(0.05, 30.0))
+def test_forecast_is_that_rate_however_long_a_step_is(window_s: float, step_s: float) -> None:
+    """Where filling takes as long as a step, what came in it fades no more than its time does."""
+    demand = Demand(window_s)
+    for _ in range(400):
+        demand.add(1_000.0 * step_s, 1_000.0 * step_s)
+        demand.age(step_s)
+    units, _ = demand.forecast()
+    exposure_s = demand.record[0]
+    # A record that is short against the window is taken for a bit of demand in a longer time.
+    assert units.sum() == pytest.approx(1_000.0 * min(1.0, exposure_s / (window_s / 10.0)))
+
+
 def test_demand_that_has_ceased_is_forgotten() -> None:
     """After two hours without an offer next to nothing is expected."""
     demand = Demand(WINDOW_S)
