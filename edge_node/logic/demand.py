@@ -100,9 +100,10 @@ class Demand:
         correlation, unsteadiness = self._rhythm(squares_per_s)
         mean = float(self._units.sum()) / exposure_s
         scale = 1.0
-        if mean > 0.0:
-            recent = float(record[_RECENT_UNITS]) / max(float(record[_RECENT_S]), _SHORTEST_S)
-            scale += correlation * (recent / mean - 1.0)
+        recent_s = float(record[_RECENT_S])
+        # After a step in which the present has faded altogether, nothing is known of it.
+        if mean > 0.0 and recent_s > _SHORTEST_S:
+            scale += correlation * (float(record[_RECENT_UNITS]) / recent_s / mean - 1.0)
         return (
             self._units * (scale / exposure_s),
             self._squares * (scale * unsteadiness / exposure_s),
