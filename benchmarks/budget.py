@@ -86,6 +86,7 @@ def play(trace: Trace, rule: Rule, predicted: Array, end_s: float, *, oldest_fir
     for tick in range(1, int(end_s * DECISIONS_HZ) + 1):
         now_s = tick / DECISIONS_HZ
         now_ns = round(now_s * NS_PER_S)
+        rule.pass_time(now_ns)
         live = [track for track in live if leaves[track] >= now_s]
         while coming < len(arrives) and arrives[coming] <= now_s:
             if leaves[coming] >= now_s:

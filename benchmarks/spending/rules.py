@@ -20,6 +20,10 @@ _ITERATIONS_MAX = 4_000
 class Rule(Protocol):
     """Decides about offers."""
 
+    def pass_time(self, now_ns: int) -> None:
+        """It is so late, whether or not anything is on offer, as a frame lane would say."""
+        ...
+
     def learn(self, value: float, size: float, camera: int, now_ns: int) -> None:
         """Hears of a new track."""
         ...
@@ -34,6 +38,9 @@ class FirstCome:
 
     def __init__(self, rate: float, burst: float, headroom: float) -> None:
         self.bucket = TokenBucket(rate, burst, headroom=headroom)
+
+    def pass_time(self, now_ns: int) -> None:
+        """Does nothing."""
 
     def learn(self, value: float, size: float, camera: int, now_ns: int) -> None:
         """Learns nothing."""
@@ -143,6 +150,10 @@ class Priced:
     def __init__(self, rate: float, burst: float, headroom: float) -> None:
         self._ledger = Ledger(Limits(rate, burst, _REQUESTS_PER_S, _REQUESTS_BURST, headroom))
 
+    def pass_time(self, now_ns: int) -> None:
+        """Draws the price anew where that is due."""
+        self._ledger.refresh(now_ns, 0.0)
+
     def learn(self, value: float, size: float, camera: int, now_ns: int) -> None:
         """Hears of a new track."""
         del camera
@@ -164,6 +175,11 @@ class Split:
     def __init__(self, rate: float, burst: float, headroom: float, cameras: int) -> None:
         share = (rate / cameras, burst / cameras, headroom / cameras)
         self._parts = [Priced(*share) for _ in range(cameras)]
+
+    def pass_time(self, now_ns: int) -> None:
+        """Tells all."""
+        for part in self._parts:
+            part.pass_time(now_ns)
 
     def learn(self, value: float, size: float, camera: int, now_ns: int) -> None:
         """Hears of a new track."""
