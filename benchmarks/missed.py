@@ -169,9 +169,8 @@ def ask(looks: Sequence[Look], limits: ScoreLimits, rules: GapRules | None) -> l
             asked.append(Asked(sequence, rows["box"][first].copy(), "policy"))
             rows["answered"][list(decision.asked)] = True
         if rules is not None:
-            gaps = find_gaps(
-                rows, limits.low, rules, frame_width=FRAME_WIDTH, frame_height=FRAME_HEIGHT
-            )
+            size = {"frame_width": FRAME_WIDTH, "frame_height": FRAME_HEIGHT}
+            gaps = find_gaps(rows, limits.low, rules, **size, looks=0)
             mark_asked(rows, gaps.positions)
             asked += [Asked(sequence, box, "gap") for box in gaps.boxes]
     return asked

@@ -77,7 +77,7 @@ def costs(rounds: int) -> dict[str, tuple[float, float]]:
     low = np.full(CLASSES, 0.3, np.float32)
     none, five = table(0), table(5)
     rules = GapRules()
-    size = {"frame_width": FRAME_WIDTH, "frame_height": FRAME_HEIGHT}
+    size = {"frame_width": FRAME_WIDTH, "frame_height": FRAME_HEIGHT, "looks": 0}
     other = [small_picture(one) for one in changed]
     work: dict[str, Callable[[], object]] = {
         "small picture": lambda: small_picture(usual[next(turn) % _FRAMES]),

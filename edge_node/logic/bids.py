@@ -2,12 +2,14 @@
 
 To consider a track costs the frame lane time, and little changes from one frame to the next. What
 could not be asked about is therefore considered anew some times a second, and what was refused only
-where one bids more than the price of a byte. Single-threaded; marks `worth`.
+where one bids more than the price of a byte. Only what the border cut does not wait once it is seen
+whole. Single-threaded; marks `worth`.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_node.logic.aim import Aim
 from edge_node.logic.due import sighted
@@ -26,6 +28,9 @@ _REFUSED = set(REFUSALS) - {Suppression.BUDGET_CONTENDED}
 _HINDERED = {Suppression.CUT_BY_FRAME, Suppression.HIDDEN, Suppression.COOLDOWN}
 _WAITS = np.array([cause in _REFUSED | _HINDERED for cause in Suppression], np.bool_)
 _BIDS = np.array([cause in _REFUSED for cause in Suppression], np.bool_)
+_CUT, _COOLING = int(Suppression.CUT_BY_FRAME), int(Suppression.COOLDOWN)
+
+Causes = npt.NDArray[np.int8]
 
 
 class Bids:
@@ -65,8 +70,7 @@ class Bids:
         """
         said = rows["suppression"][at]
         if not (bids or worths):
-            waiting: Mask = _WAITS[said] & wanted
-            return waiting
+            return _still_waiting(rows, at, said, wanted, view)
         refused: Mask = _BIDS[said] & wanted
         once = refused.nonzero()[0]
         if once.size:
@@ -77,7 +81,7 @@ class Bids:
                 best = self._make(rows, those, view, scores).max()
                 # Where one may pay, all are offered: they may share its crop.
                 refused[once] = best <= self._aim.prices(view.now_ns).per_byte
-        return refused if bids else _WAITS[said] & wanted
+        return refused if bids else _still_waiting(rows, at, said, wanted, view)
 
     def _make(self, rows: Rows, at: Positions, view: View, scores: Scores) -> Floats:
         """The price of a byte below which each of the tracks (N,) may be worth asking about."""
@@ -86,3 +90,18 @@ class Bids:
         values = np.maximum(gains * rows["worth"][at], self._aim.least)
         boxes = self._looks.boxes_to_send(rows, at, boxes, cut)
         return self._planner.bids(boxes, values, view.size)
+
+
+def _still_waiting(rows: Rows, at: Positions, said: Causes, wanted: Mask, view: View) -> Mask:
+    """Which of the tracks (N,) wait for the next comparison, by why (N,) they were not asked about.
+
+    What the border cut is considered as soon as it is seen whole: it may not be for long. And where
+    a crop may be made anyway, it decides about what cools down, too.
+    """
+    waits: Mask = _WAITS[said] & wanted
+    cut = ((said == _CUT) & waits).nonzero()[0]
+    if cut.size:
+        waits[cut] = sighted(rows, at[cut], view.size)[1]
+    if np.count_nonzero(waits) < np.count_nonzero(wanted):
+        waits &= said != _COOLING
+    return waits

@@ -65,12 +65,12 @@ class Gaps:
 
 
 def find_gaps(
-    rows: Rows, low: Floats, rules: GapRules, *, frame_width: int, frame_height: int
+    rows: Rows, low: Floats, rules: GapRules, *, frame_width: int, frame_height: int, looks: int
 ) -> Gaps:
     """The tracks of the present frame that are in a gap nobody was asked about.
 
     Call it after `observe` and `retire` in a frame in which the model looked. Whoever asks
-    calls `mark_asked`, so that a refused budget asks again in the same gap.
+    calls `mark_asked`, and whoever is refused `put_off`, to ask again later in the same gap.
 
     Args:
         rows: The track table; not changed.
@@ -78,8 +78,10 @@ def find_gaps(
         rules: What counts.
         frame_width: Source pixels per row.
         frame_height: Source rows.
+        looks: How often the model has looked, as `put_off` counts.
     """
-    at = (rows["missed"] >= rules.missed_min).nonzero()[0]
+    missing, waits = rows["missed"] >= rules.missed_min, rows["gap_waits_until"] > looks
+    at = (missing > waits).nonzero()[0]
     if at.size:
         lost = take_rows(rows, at)
         due = lost["gap_sequence"] != lost["last_sequence"]
@@ -103,6 +105,11 @@ def find_gaps(
         chosen["missed"],
         weights,
     )
+
+
+def put_off(rows: Rows, position: int, looks: int) -> None:
+    """Leaves the gap of a track out until the model has looked so often."""
+    rows["gap_waits_until"][position] = looks
 
 
 def mark_asked(rows: Rows, positions: Positions) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from edge_node.config import CropSettings, MissedSettings
 from edge_node.logic.background import Abstention, Background, ChangeRules
 from edge_node.logic.cells import small_picture
-from edge_node.logic.gaps import GapRules, find_gaps, mark_asked
+from edge_node.logic.gaps import GapRules, find_gaps, mark_asked, put_off
 from edge_node.logic.novelty import (
     NoveltyModel,
     NoveltyRules,
@@ -170,7 +170,7 @@ class Lookout:
     def put_off(self, sight: Sight, rows: Rows) -> None:
         """Notes that it is not worth its price yet: a gap comes again some frames later."""
         if sight.reason is Reason.GAP:
-            rows["gap_waits_until"][sight.position] = self._frames + _EVERY_FRAMES
+            put_off(rows, sight.position, self._frames + _EVERY_FRAMES)
 
     def settle(self, sight: Sight, rows: Rows) -> None:
         """Notes that it has been asked about."""
@@ -182,13 +182,12 @@ class Lookout:
             self._watch.settle()
 
     def _gaps_of(self, rows: Rows, width: int, height: int) -> Iterator[Sight]:
-        gaps = find_gaps(rows, self._low, self._gaps, frame_width=width, frame_height=height)
-        waits = rows["gap_waits_until"][gaps.positions] > self._frames
-        for position, box, weight, wait in zip(
-            gaps.positions.tolist(), gaps.boxes, gaps.weights.tolist(), waits.tolist(), strict=True
+        size = {"frame_width": width, "frame_height": height}
+        gaps = find_gaps(rows, self._low, self._gaps, **size, looks=self._frames)
+        for position, box, weight in zip(
+            gaps.positions.tolist(), gaps.boxes, gaps.weights.tolist(), strict=True
         ):
-            if not wait:
-                yield self._sight(Reason.GAP, box, weight * (1 - weight), width, height, position)
+            yield self._sight(Reason.GAP, box, weight * (1 - weight), width, height, position)
 
     def _sight(
         self, reason: Reason, box: Boxes, worth: float, width: int, height: int, position: int = -1

@@ -2,7 +2,8 @@
 
 Each chore is due once a tenth of a second. Where frames come more often than that, chores come to
 fall into different frames, so that no frame pays for all of them, and a frame that has something
-else to pay for has none; with frames two tenths apart or more, none waits.
+else to pay for has none. With frames two tenths apart or more none waits, and with frames four
+tenths apart or more none waits whatever else there is to pay for.
 """
 
 from __future__ import annotations

@@ -217,7 +217,8 @@ class Asking:
         asked = sight.position >= 0 and rows["pending"][sight.position]
         paid = Suppression.PENDING if asked else self._policy.pay(sight.region, sight.worth, view)
         if isinstance(paid, Suppression):
-            self._lookout.put_off(sight, rows)
+            if paid is not Suppression.BUDGET_CONTENDED:  # a lock is free again with the next frame
+                self._lookout.put_off(sight, rows)
             self._metrics.sights_refused[sight.reason, paid].inc()
             return
         ask, reservation = paid
@@ -258,7 +259,8 @@ class Asking:
         # A held moment may be older than an answer may take: the time to answer begins now.
         asked_at_ns = when[1] if decision.moment is None else self._clock.now_ns()
         self._metrics.asks[decision.reason].inc()
-        self._metrics.forecast_gain.inc(decision.gain)
+        # A promised risk asks also where the gain model expects harm.
+        self._metrics.forecast_gain.inc(max(0.0, decision.gain))
         self._metrics.forecast_bytes.inc(decision.reservation.size_bytes)
         if self._sink is None:
             raise RuntimeError("nothing is decided where there is nobody to ask")

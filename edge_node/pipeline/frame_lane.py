@@ -260,8 +260,10 @@ class FrameLane:
         for correction in fusion.corrections:
             self._metrics.verdicts[correction.effect].inc()
         closing = ending_to_json(ending, camera, fusion.question)
+        # Kept until it is on disk, which may be long: what it says is in the records.
+        kept = replace(ending, judged=None)
         self._results.publish_end(
-            [*fusion.corrections, *fusion.revised, closing], partial(self._note_published, ending)
+            [*fusion.corrections, *fusion.revised, closing], partial(self._note_published, kept)
         )
 
     def _note_published(self, ending: Ending) -> None:

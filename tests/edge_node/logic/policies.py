@@ -7,13 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from edge_node.config import CropSettings, PolicySettings
-from edge_node.logic.aim import Aim, BudgetAim
+from edge_node.logic.aim import Aim, BudgetAim, RiskAim
 from edge_node.logic.plan import Planner, Prices
 from edge_node.logic.policy import Decision, Policy
+from edge_node.logic.risk import Promise, RiskTarget, RiskThreshold
 from edge_node.logic.rows import Floats, Rows
-from edge_node.logic.spending import Ledger, Limits
+from edge_node.logic.spending import Ledger, Limits, Reservation
 from edge_node.logic.view import View
 from edge_node.logic.worth import Worth
+from edge_node.values import Suppression
 from foundation.frames import Pixels
 from foundation.gains import GainModel, LevelCosts, variance_gains
 from tests.edge_node.logic.scene import HEIGHT, NOW_NS, REPORT, WIDTH
@@ -69,6 +71,32 @@ class _Posted(BudgetAim):
         del now_ns
         self._posted.asked += 1
         return Prices(self._posted.per_byte)
+
+
+class HeldLock(BudgetAim):
+    """Another camera has the node's budget at hand when the first offer is made."""
+
+    free = False
+
+    def reserve(
+        self, value: float, size_bytes: float, encode_s: float, now_ns: int
+    ) -> Reservation | Suppression:
+        """Refuses once."""
+        if not self.free:
+            self.free = True
+            return Suppression.BUDGET_CONTENDED
+        return super().reserve(value, size_bytes, encode_s, now_ns)
+
+
+def risk_aim(threshold: float) -> Callable[[PolicySettings], Aim]:
+    """An aim that may keep what is doubted less than this."""
+    target = RiskTarget(0.1, Promise.CONFIDENCE)
+
+    def make(values: PolicySettings) -> Aim:
+        allowed = RiskThreshold(threshold, target, 100, 0.05, 0.5)
+        return RiskAim(values, ledger_of(values), allowed)
+
+    return make
 
 
 def policy(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from itertools import islice
 
-from edge_node.logic.aim import BudgetAim
-from edge_node.logic.spending import Reservation
 from edge_node.values import Suppression
 from foundation.gains import LevelCosts, variance_gains
 from tests.edge_node.logic.policies import (
     FRAME_NS,
+    HeldLock,
     PostedPrice,
     consider,
     ledger_of,
@@ -55,21 +54,6 @@ def test_chores_wait_while_there_are_verdicts_to_fuse() -> None:
     assert posted.asked == 1
 
 
-class HeldLock(BudgetAim):
-    """Another camera has the node's budget at hand when the first offer is made."""
-
-    free = False
-
-    def reserve(
-        self, value: float, size_bytes: float, encode_s: float, now_ns: int
-    ) -> Reservation | Suppression:
-        """Refuses once."""
-        if not self.free:
-            self.free = True
-            return Suppression.BUDGET_CONTENDED
-        return super().reserve(value, size_bytes, encode_s, now_ns)
-
-
 def test_what_met_a_held_lock_is_offered_with_the_next_frame() -> None:
     """It may be gone before its bid is made anew."""
     asking = policy(aim=lambda values: HeldLock(values, ledger_of(values)))
@@ -92,3 +76,28 @@ def test_whole_frame_that_was_refused_is_offered_again() -> None:
         for decision in consider(asking, rows, 10 + frame, now_ns=NOW_NS + frame * FRAME_NS)
     ]
     assert [one.region.width for one in decisions] == [WIDTH]
+
+
+def test_what_comes_into_view_is_asked_about_as_soon_as_it_is_whole() -> None:
+    """Busy frames or fast ones: it may be cut again before anything is considered anew."""
+    asking, rows = policy(), rows_of({"box": (0, 400, 300, 700)})
+    assert consider(asking, rows) == []
+    assert asking.suppressed == {Suppression.CUT_BY_FRAME: 1}
+    assert consider(asking, rows, 11, now_ns=NOW_NS + FRAME_NS, busy=True) == []
+    rows["box"] = rows["seen_box"] = (40, 400, 340, 700)
+    decisions = consider(asking, rows, 12, now_ns=NOW_NS + 2 * FRAME_NS, busy=True)
+    assert [one.asked for one in decisions] == [(0,)]
+
+
+def test_what_cools_down_rides_in_the_crop_of_another() -> None:
+    """Its last escalation ended without an answer: a crop beside it decides about it, too."""
+    asking, rows = policy(cooldown_s=3.0), rows_of({}, {"box": (630, 400, 642, 412)})
+    rows["confirmed"] = True, False
+    assert [one.asked for one in consider(asking, rows)] == [(0,)]
+    rows["pending"] = False
+    for frame in range(1, 9):
+        assert consider(asking, rows, 10 + frame, now_ns=NOW_NS + frame * FRAME_NS) == []
+    assert rows["suppression"][0] == Suppression.COOLDOWN
+    rows["confirmed"] = True
+    decisions = consider(asking, rows, 19, now_ns=NOW_NS + 9 * FRAME_NS, busy=True)
+    assert [one.asked for one in decisions] == [(1, 0)]

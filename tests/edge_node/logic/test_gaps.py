@@ -29,7 +29,7 @@ LOST: dict[str, Any] = {
 
 def gaps(rows: Rows, rules: GapRules = RULES) -> Gaps:
     """The gaps of a frame of the usual size."""
-    return find_gaps(rows, LOW, rules, frame_width=WIDTH, frame_height=HEIGHT)
+    return find_gaps(rows, LOW, rules, frame_width=WIDTH, frame_height=HEIGHT, looks=0)
 
 
 def test_a_regular_track_that_is_not_found_is_a_gap() -> None:

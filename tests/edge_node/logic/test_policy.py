@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_node.config import PolicySettings
-from edge_node.logic.aim import Aim, RiskAim
-from edge_node.logic.risk import Promise, RiskTarget, RiskThreshold
 from edge_node.values import Reason, Suppression
 from foundation.escalations import Region
 from foundation.gains import GainModel, LevelCosts, variance_gains
 from tests.edge_node.logic.policies import (
     HIGH,
     consider,
-    ledger_of,
     policy,
+    risk_aim,
     view,
 )
 from tests.edge_node.logic.scene import HEIGHT, NOW_NS, WIDTH, rows_of
@@ -245,17 +241,6 @@ def test_level_that_the_escalator_does_not_decode_is_never_chosen() -> None:
         paid = asking.pay(decisions[0].region, 1.0, view(), by_lot=by_lot)
         assert not isinstance(paid, Suppression)
         assert paid[0].level == 1
-
-
-def risk_aim(threshold: float) -> Callable[[PolicySettings], Aim]:
-    """An aim that may keep what is doubted less than this."""
-    target = RiskTarget(0.1, Promise.CONFIDENCE)
-
-    def make(values: PolicySettings) -> Aim:
-        allowed = RiskThreshold(threshold, target, 100, 0.05, 0.5)
-        return RiskAim(values, ledger_of(values), allowed)
-
-    return make
 
 
 @given(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from edge_node.config import EdgeSettings
+from edge_node.config import EdgeSettings, PolicySettings
+from edge_node.logic.aim import Aim
 from edge_node.logic.egress import EgressPolicy
 from edge_node.logic.novelty import NoveltyModel
 from edge_node.logic.reconcile import Reconciler
@@ -63,6 +64,7 @@ class AskingBench:
         gains: GainModel | None = None,
         ordinary: NoveltyModel | None = None,
         egress: dict[str, Any] | None = None,
+        aim: Callable[[PolicySettings], Aim] | None = None,
     ) -> None:
         settings = EdgeSettings.model_validate(
             {
@@ -80,6 +82,8 @@ class AskingBench:
             self.tracker, settings.fusion, "cam", LABELS, Reporting(LIMITS.report)
         )
         rules = asking_rules(settings.policy, LIMITS, gains=gains, ordinary=ordinary)
+        if aim is not None:
+            rules = replace(rules, aim=aim(settings.policy))
         self._egress = EgressPolicy(settings.egress, LABELS)
         self._sink = CandidateList()
         self.asking = Asking(settings, rules, self._reconciler, self._sink, metrics, self.clock)

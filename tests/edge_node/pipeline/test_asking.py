@@ -8,6 +8,7 @@ import pytest
 from edge_node.values import Cause, EscalationOutcome, Repeated
 from foundation.escalations import Encoding, LabelledBoxes
 from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, LevelCosts, variance_gains
+from tests.edge_node.logic.policies import HeldLock, ledger_of, risk_aim
 from tests.edge_node.pipeline.bench import FRAME_S, HEIGHT, NOISE, WIDTH, AskingBench, seen
 
 NOTHING = seen()
@@ -61,6 +62,16 @@ def test_forecast_counts_what_is_decided_and_realized_what_is_answered() -> None
     assert bench.count("edge_policy_realized_gain_total") == 0
     bench.end(candidate)  # the cloud sees nothing there: 0.45 was published for what counts 0
     assert bench.count("edge_policy_realized_gain_total") == pytest.approx(0.45**2, abs=0.01)
+
+
+def test_promised_risk_asks_where_the_gain_model_expects_harm() -> None:
+    """Which is no gain that could be counted."""
+    harm = variance_gains([LevelCosts(level="webp80")])
+    harm = harm.model_copy(update={"gains": (((-0.1,) * len(harm.score_knots),),)})
+    bench = AskingBench(gains=harm, aim=risk_aim(0.01))
+    bench.frames(10, SURE)
+    assert [c.question.gain < 0 for c in bench.offered] == [True]
+    assert bench.count("edge_policy_forecast_gain_total") == 0
 
 
 def test_predicted_sizes_follow_those_that_came() -> None:
@@ -228,6 +239,17 @@ def test_place_that_is_not_worth_its_price_is_counted_by_cause() -> None:
     ) + bench.count("edge_sights_refused_total", reason="gap", cause="price")
     assert refused > 0
     assert len(bench.offered) == 1
+
+
+def test_gap_that_met_a_held_lock_is_offered_with_the_next_frame() -> None:
+    """The track may end before the gap would come again."""
+    bench = AskingBench(aim=lambda values: HeldLock(values, ledger_of(values)))
+    stays = seen((100, 100, 0.95))
+    bench.frames(30, seen((300, 200, 0.95), (100, 100, 0.95)))
+    bench.frames(3, stays)
+    assert bench.count("edge_sights_refused_total", reason="gap", cause="budget_contended") == 1
+    bench.frame(stays)
+    assert [c.question.reason for c in bench.offered] == ["gap"]
 
 
 def test_many_gaps_are_priced_by_turns() -> None:

@@ -255,6 +255,8 @@ def test_verdict_needs_no_frame() -> None:
     revisions = [record["revision"] for record in bench.results.of_type("track")]
     assert revisions == [0, 1]
     assert bench.count("edge_verdicts_total", effect="reclassified") == 1
+    (published,) = bench.asked.published
+    assert (published.verdict is None, published.judged) == (False, None)
 
 
 def test_verdict_for_an_unknown_escalation_is_counted() -> None:
