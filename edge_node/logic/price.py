@@ -22,6 +22,8 @@ in the secular equation of an eigenvalue.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edge_node.logic.demand import BINS, LOWEST_OCTAVE, PER_OCTAVE, Array, Demand
@@ -41,12 +43,17 @@ REFRESH_S = 1.0
 
 
 class PriceCurve:
-    """The price at every level of one bucket."""
+    """The price at every level of one bucket.
 
-    def __init__(self, levels: Array, prices: Array) -> None:
+    Attributes:
+        loss: The gain that was found, as what it falls short of the least worth by; inf: none was.
+    """
+
+    def __init__(self, levels: Array, prices: Array, loss: float = math.inf) -> None:
         """Takes (N,) float64 levels that do not fall and the prices there, which do not rise."""
         self._levels = levels
         self._prices = prices
+        self.loss = loss
 
     def price(self, level: float) -> float:
         """Value per unit that the last token of this level is worth."""
@@ -64,7 +71,9 @@ NO_PRICE = PriceCurve(np.zeros(1), np.zeros(1))
 """While nothing has been offered."""
 
 
-def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float) -> PriceCurve:
+def price_curve(
+    units: Array, variances: Array, rate_per_s: float, burst: float, *, near: float = math.inf
+) -> PriceCurve:
     """Solves for the price at every level (see the module).
 
     Args:
@@ -72,6 +81,7 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
         variances: (BINS,) float64, their variance a second.
         rate_per_s: Tokens made a second.
         burst: What can be taken from a full bucket.
+        near: The loss of a curve that this one is like: from there it takes one step or two.
     """
     occupied = units.nonzero()[0]
     if not occupied.size:
@@ -89,9 +99,10 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
     both[1:] += weight
 
     # The loss is what the gain falls short of the least worth by; at the high end the whole curve
-    # is no deeper than the burst, and from there the steps overshoot once and then rise.
+    # is no deeper than the burst. From above the steps overshoot once, from below they rise.
     low = max(1e-12 * float(worth.max()), _LOSS_MIN)
-    loss = high = max(low, 2 * float(weight.sum()) / burst)
+    high = max(low, 2 * float(weight.sum()) / burst)
+    loss = min(max(near, low), high)
     for _ in range(_STEPS_MAX):
         inverse = 1.0 / (excess + loss)
         depth, slope = float(both @ inverse), float((both * inverse) @ inverse)
@@ -107,7 +118,7 @@ def price_curve(units: Array, variances: Array, rate_per_s: float, burst: float)
     levels *= burst / max(burst, levels[-1])
     # What is left of the error must not give a full bucket's last token a price.
     np.minimum(levels, burst, out=levels)
-    return PriceCurve(levels, prices[::-1].copy())
+    return PriceCurve(levels, prices[::-1].copy(), loss)
 
 
 class Pricing:
@@ -162,7 +173,8 @@ class Pricing:
             self._redraw()
 
     def _redraw(self) -> None:
-        self._curve = price_curve(*self.demand.forecast(), self._rate_per_s, self._burst)
+        forecast, near = self.demand.forecast(), self._curve.loss
+        self._curve = price_curve(*forecast, self._rate_per_s, self._burst, near=near)
 
 
 def _above(amounts: Array, count: int) -> Array:

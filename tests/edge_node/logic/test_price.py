@@ -112,7 +112,7 @@ def test_more_demand_makes_it_dearer() -> None:
 
 
 def test_restored_price_is_the_same() -> None:
-    """The record of the demand and its instant are the whole state."""
+    """The record of the demand and its instant are the whole state; only the way there differs."""
     pricing, other = Pricing(RATE, BURST), Pricing(RATE, BURST)
     for second in range(60):
         pricing.demand.add(SIZE * (second % 7), SIZE)
@@ -120,7 +120,25 @@ def test_restored_price_is_the_same() -> None:
     assert pricing.refreshed_at_ns is not None
     other.restore(pricing.demand.record, pricing.refreshed_at_ns)
     for level in (0.0, BURST / 3, BURST):
-        assert other.price(level, 59 * NS_PER_S) == pricing.price(level, 59 * NS_PER_S)
+        price = pricing.price(level, 59 * NS_PER_S)
+        assert other.price(level, 59 * NS_PER_S) == pytest.approx(price, rel=1e-3)
+
+
+@given(
+    st.lists(st.floats(0.0, 1e6), min_size=BINS, max_size=BINS),
+    st.floats(0.1, 50.0),
+    st.floats(1e-12, 1e12),
+)
+def test_curve_is_the_same_wherever_it_was_sought_from(
+    units: list[float], unsteadiness: float, factor: float
+) -> None:
+    """Another curve's gain is a place to begin, and no more."""
+    forecast = (np.array(units), np.array(units) * SIZE * unsteadiness)
+    alone = price_curve(*forecast, RATE, BURST)
+    beside = price_curve(*forecast, RATE, BURST, near=alone.loss * factor)
+    highest = alone.price(0.0)
+    for level in np.linspace(0.0, BURST, 20).tolist():
+        assert beside.price(level) == pytest.approx(alone.price(level), abs=1e-2 * highest)
 
 
 def test_clock_that_steps_back_is_survived() -> None:
