@@ -7,6 +7,7 @@ lane through its `Reconciler`.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,13 +87,10 @@ class Memories:
 
     def positions(self, track_ids: Sequence[int]) -> list[int]:
         """Where tracks (N,) are in the table; -1 for those that are not alive."""
-        known = self._tracker.rows["track_id"]
-        alive = len(known)
-        if alive == 0:
-            return [-1] * len(track_ids)
-        # Of ids that rise.
-        at = known.searchsorted(track_ids).tolist()
-        return [
-            place if place < alive and known[place] == track_id else -1
-            for place, track_id in zip(at, track_ids, strict=True)
-        ]
+        # Ids rise, for the tracker appends, and what it removes leaves the others in order.
+        known = self._tracker.rows["track_id"].tolist()
+        places = []
+        for track_id in track_ids:
+            place = bisect_left(known, track_id)
+            places.append(place if place < len(known) and known[place] == track_id else -1)
+        return places
