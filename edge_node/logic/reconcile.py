@@ -21,7 +21,7 @@ from edge_node.logic.memory import Memories
 from edge_node.logic.policy import Decision
 from edge_node.logic.records import DEFERRED, PENDING, Correction, Record, track_to_json
 from edge_node.logic.reporting import Reporting
-from edge_node.logic.rows import Positions, Rows, labels_of, observed_boxes, take_rows
+from edge_node.logic.rows import Positions, Rows, labels_of, observed_boxes
 from edge_node.logic.track import Tracker
 from edge_node.values import (
     Cause,
@@ -264,12 +264,11 @@ class Reconciler:
         asked = list(decision.asked)
         shown[asked] = False
         at = np.array([*asked, *shown.nonzero()[0].tolist()], np.intp)
-        tracks = take_rows(rows, at)
         columns = zip(
-            tracks["track_id"].tolist(),
+            rows["track_id"][at].tolist(),
             boxes[at],
-            labels_of(tracks).tolist(),
-            tracks["score"].tolist(),
+            labels_of(rows)[at].tolist(),
+            rows["score"][at].tolist(),
             strict=True,
         )
         return tuple(
