@@ -59,10 +59,6 @@ class Whereabouts:
     cut: Mask
     leaving: Mask
 
-    def of(self, at: Positions) -> Whereabouts:
-        """Of some of the tracks."""
-        return Whereabouts(self.boxes[at], self.cut[at], self.leaving[at])
-
 
 @dataclass(frozen=True, slots=True)
 class Offers:
