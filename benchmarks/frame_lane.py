@@ -148,11 +148,10 @@ class EncodingSink:
     def note_published(self, ending: Ending) -> None:
         """Nothing is kept."""
 
-    def deliver(self, candidate: Candidate, escalation: Escalation) -> None:
+    def deliver(self, candidate: Candidate, escalation: Escalation | None) -> None:
         """Ends what was encoded."""
-        del candidate
-        self.encoded += 1
-        self._end(escalation.id)
+        self.encoded += escalation is not None
+        self._end(candidate.question.id)
 
     def _end(self, escalation_id: str) -> None:
         self._inbox.post(

@@ -43,6 +43,7 @@ class Cause(enum.StrEnum):
     ENCODE_QUEUE_FULL = "encode_queue_full"
     SPOOL_FULL = "spool_full"
     TOO_LARGE = "too_large"
+    UNENCODABLE = "unencodable"
     SHUTDOWN = "shutdown"
     UNDELIVERABLE = "undeliverable"
     """The stream broke each time that it was sent."""

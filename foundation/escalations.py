@@ -13,6 +13,9 @@ import numpy as np
 from foundation.errors import RejectReason
 from foundation.frames import Boxes, Detections, Scores
 
+DIGEST_DIGITS = 16
+"""Of a bundle's digest, as many as every escalation carries: enough to tell bundles apart."""
+
 
 class Encoding(enum.StrEnum):
     """How the pixels of a crop are compressed."""
@@ -94,7 +97,7 @@ class Escalation:
         encoding: how `image` is compressed.
         image: the encoded pixels; they cover exactly `region`.
         proposals: what the edge is not sure of, boxes in source pixels.
-        edge_bundle_digest: the bundle that proposed.
+        edge_bundle_digest: of the bundle that proposed, the first `DIGEST_DIGITS` or more.
         reason: why the policy escalated.
         value: what an answer is worth, on the edge node's own scale; not negative, 0 is unknown.
     """

@@ -29,7 +29,7 @@ from foundation.settings import Settings
 
 Floats = npt.NDArray[np.float32]
 
-FRAMING_BYTES = 160
+FRAMING_BYTES = 112
 """An escalation without its image and proposals: ids, names, instants, region, gRPC framing."""
 PROPOSAL_BYTES = 48
 _TEXTURE_STRIDE = 8
@@ -142,6 +142,11 @@ class GainModel(Settings):
         """The levels, in the order of every (L, ...) array here."""
         return tuple(Level.parse(costs.level) for costs in self.levels)
 
+    def sides_px(self, otherwise: int) -> Floats:
+        """Shortest side (L,) of a crop at each level; `otherwise` where a level has none itself."""
+        own = [level.side_px for level in self.parsed_levels]
+        return np.array([otherwise if side is None else side for side in own], np.float32)
+
     def with_levels(self, levels: Sequence[Level]) -> GainModel:
         """The same model with some of its levels only, in its own order."""
         kept = [at for at, level in enumerate(self.parsed_levels) if level in levels]
@@ -190,7 +195,7 @@ class GainModel(Settings):
         """Predicted size (L, R) of the encoded images of R regions.
 
         Args:
-            pixels: (R,) source pixels of each region.
+            pixels: (R,) source pixels of each region, or (L, R) where levels cut it differently.
             texture: (R,) or one number, of `texture_of`.
         """
         fixed, log_bytes, power, area, _ = self._costs
@@ -200,7 +205,11 @@ class GainModel(Settings):
         return np.asarray(fixed[:, None] + sent * each, np.float32)
 
     def encode_s(self, pixels: npt.ArrayLike) -> Floats:
-        """Predicted seconds (L, R) of one thread to encode R regions of so many source pixels."""
+        """Predicted seconds (L, R) of one thread to encode R regions of so many source pixels.
+
+        Args:
+            pixels: (R,) of each region, or (L, R) where levels cut it differently.
+        """
         *_, area, seconds = self._costs
         megapixels = np.atleast_1d(np.asarray(pixels, np.float32)) * np.float32(1e-6)
         return np.asarray((area * seconds)[:, None] * megapixels, np.float32)

@@ -27,7 +27,7 @@ from foundation.bundle import Bundle
 from foundation.clock import Clock, elapsed_s
 from foundation.detector import Detector
 from foundation.errors import ConfigError
-from foundation.escalations import Escalation, LabelledBoxes, Region
+from foundation.escalations import DIGEST_DIGITS, Escalation, LabelledBoxes, Region
 from foundation.frames import Detections, Pixels
 from foundation.gains import texture_of
 from foundation.images import AVIF_EFFORT, WEBP_EFFORT, decode_image
@@ -188,7 +188,7 @@ class Answers:
                 encoding=Level.parse(ask.level).encoding,
                 image=bytes(size),
                 proposals=LabelledBoxes.from_detections(inside, self.labels),
-                edge_bundle_digest=self.edge_bundle.digest,
+                edge_bundle_digest=self.edge_bundle.digest[:DIGEST_DIGITS],
                 reason="uncertain",
             ),
             sent_at_ns=_INSTANT_NS,

@@ -29,7 +29,7 @@ from edge_node.values import Candidate, Cause, Encoded, Ending, EscalationOutcom
 from foundation.bundle import Bundle
 from foundation.clock import NS_PER_S, after_s
 from foundation.detector import Detector
-from foundation.escalations import Answer, Escalation, LabelledBoxes, Verdict
+from foundation.escalations import DIGEST_DIGITS, Answer, Escalation, LabelledBoxes, Verdict
 from foundation.frames import Detections, Pixels
 from foundation.images import decode_image
 from foundation.levels import encode_at
@@ -336,6 +336,6 @@ def _escalation(candidate: Candidate, image: bytes) -> Escalation:
         encoding=candidate.level.encoding,
         image=image,
         proposals=candidate.proposals,
-        edge_bundle_digest="0" * 64,
+        edge_bundle_digest="0" * DIGEST_DIGITS,
         reason=question.reason,
     )

@@ -2,11 +2,12 @@
 
 The hand-off is bounded: a candidate that does not fit is ended as evicted by the caller. Each crop
 is compressed at the level that the policy chose for it, shrunk further where its format cannot hold
-it.
+it. One that cannot be compressed at all is handed on without an image, so that it ends as failed.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -16,10 +17,12 @@ from prometheus_client import Histogram
 
 from edge_node.values import Candidate
 from foundation.clock import Clock, elapsed_s
-from foundation.escalations import Encoding, Escalation
+from foundation.escalations import DIGEST_DIGITS, Encoding, Escalation
 from foundation.levels import Level, encode_at
 
-Deliver = Callable[[Candidate, Escalation], None]
+log = logging.getLogger(__name__)
+
+Deliver = Callable[[Candidate, Escalation | None], None]
 _SIDES_MAX_PX = {Encoding.WEBP: 16_383, Encoding.JPEG: 65_500, Encoding.AVIF: 32_768}
 """Longest side that a format has; a crop of a line-scan camera may have a longer one."""
 
@@ -51,7 +54,7 @@ class CropEncoder:
         self._queue_max = queue_max
         self._site = site
         self._camera = camera
-        self._bundle_digest = bundle_digest
+        self._bundle_digest = bundle_digest[:DIGEST_DIGITS]
         self._clock = clock
         self._encode_seconds = encode_seconds
         self._closed = threading.Event()
@@ -70,10 +73,16 @@ class CropEncoder:
             self._queue.put(None)
 
     def run(self, deliver: Deliver) -> None:
-        """Compresses until closed; `deliver` is called from this thread."""
+        """Compresses until closed; `deliver` is called from this thread, with None for failures."""
+        said = ""
         while (candidate := self._queue.get()) is not None:
-            begun_ns = self._clock.now_ns()
-            escalation = self._encode(candidate)
+            begun_ns, escalation = self._clock.now_ns(), None
+            try:
+                escalation = self._encode(candidate)
+            except ValueError as error:
+                if str(error) != said:  # a camera whose crops all fail would fill the log
+                    said = str(error)
+                    log.warning("a crop at level %s fails: %s", candidate.level, error)
             self._encode_seconds.observe(elapsed_s(begun_ns, self._clock.now_ns()))
             deliver(candidate, escalation)
 

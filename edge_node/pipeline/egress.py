@@ -29,8 +29,11 @@ class EgressGate:
         self._lane = lane
         self._metrics = metrics
 
-    def deliver(self, candidate: Candidate, escalation: Escalation) -> None:
-        """Takes what the encoder made of a candidate."""
+    def deliver(self, candidate: Candidate, escalation: Escalation | None) -> None:
+        """Takes what the encoder made of a candidate, None where it could not be encoded."""
+        if escalation is None:
+            self._lane.deliver(candidate, None)
+            return
         refusal = self._policy.refusal(
             escalation.proposals, candidate.pixels, len(escalation.image)
         )

@@ -108,9 +108,12 @@ class EscalationLane:
     # --- encoder's thread ---
 
     def deliver(
-        self, candidate: Candidate, escalation: Escalation, *, may_leave: bool = True
+        self, candidate: Candidate, escalation: Escalation | None, *, may_leave: bool = True
     ) -> None:
-        """Takes what the encoder made of a candidate; ends it where it may not leave the site."""
+        """Takes what the encoder made of a candidate; ends what failed or may not leave."""
+        if escalation is None:
+            self._endings.finish(candidate.question, EscalationOutcome.FAILED, Cause.UNENCODABLE)
+            return
         self._post(Encoded(escalation.id, len(escalation.image)))
         if self._withholds or not may_leave:
             outcome, cause = EscalationOutcome.WITHHELD, Cause.NONE if may_leave else Cause.EGRESS

@@ -25,7 +25,7 @@ def encoder(queue_max: int = 4) -> CropEncoder:
         queue_max,
         site="site",
         camera="cam",
-        bundle_digest="d" * 64,
+        bundle_digest="0123456789abcdef" * 4,
         clock=SystemClock(),
         encode_seconds=metrics.stages["encode"],
     )
@@ -35,16 +35,18 @@ def test_crop_keeps_its_pixels_and_its_question() -> None:
     """What arrives decodes to the region's size and says what was asked."""
     offered = candidate("a")
     offered.pixels[:] = (10, 120, 230)
-    delivered: list[tuple[Candidate, Escalation]] = []
+    delivered: list[tuple[Candidate, Escalation | None]] = []
     crops = encoder()
     assert crops.offer(offered)
     crops.close()
     crops.run(lambda *item: delivered.append(item))
     source, escalation = delivered[0]
     assert source is offered
+    assert escalation is not None
     assert escalation.id == "a"
     assert escalation.track_id == 3
     assert escalation.region == offered.question.region
+    assert escalation.edge_bundle_digest == "0123456789abcdef"  # a tenth of a small crop is saved
     pixels = decode_image(escalation.image, escalation.encoding, side_min_px=1, pixels_max=10_000)
     assert pixels.shape == (48, 64, 3)
     assert np.abs(pixels.astype(int) - offered.pixels).max() < 6
@@ -60,12 +62,24 @@ def test_crop_longer_than_a_side_of_its_format_is_shrunk(text: str, width: int) 
     crops = encoder()
     crops.offer(replace(one, pixels=crop, level=Level.parse(text)))
     crops.close()
-    delivered: list[Escalation] = []
+    delivered: list[Escalation | None] = []
     crops.run(lambda _, escalation: delivered.append(escalation))
     (escalation,) = delivered
+    assert escalation is not None
     pixels = decode_image(escalation.image, escalation.encoding, side_min_px=1, pixels_max=1 << 24)
     assert 16_000 < pixels.shape[1] < width
     assert pixels.shape[0] == round(64 * pixels.shape[1] / width)
+
+
+def test_crop_that_cannot_be_compressed_is_handed_on_as_failed() -> None:
+    """It cost the encoder's thread, and with it the process; those behind it are compressed."""
+    crops = encoder()
+    crops.offer(replace(candidate("empty"), pixels=np.zeros((0, 64, 3), np.uint8)))
+    crops.offer(candidate("whole"))
+    crops.close()
+    delivered: list[tuple[str, bool]] = []
+    crops.run(lambda one, made: delivered.append((one.question.id, made is not None)))
+    assert delivered == [("empty", False), ("whole", True)]
 
 
 def test_hand_off_is_bounded_and_never_blocks() -> None:
@@ -77,8 +91,8 @@ def test_hand_off_is_bounded_and_never_blocks() -> None:
         False,
         False,
     ]
-    delivered: list[Escalation] = []
+    delivered: list[Escalation | None] = []
     crops.close()
     crops.run(lambda _, escalation: delivered.append(escalation))
-    assert [escalation.id for escalation in delivered] == ["0", "1"]
+    assert [one.id for one in delivered if one is not None] == ["0", "1"]
     assert not crops.offer(candidate("late"))

@@ -184,6 +184,14 @@ async def test_shed_without_time_left_ends(bench: Bench) -> None:
     assert (await bench.ending()).outcome is EscalationOutcome.SHED
 
 
+async def test_crop_that_could_not_be_compressed_ends_as_failed(bench: Bench) -> None:
+    """Once, with its cause, and nothing is sent."""
+    bench.lane.deliver(candidate("a"), None)
+    ending = await bench.ending()
+    assert (ending.escalation_id, ending.outcome) == ("a", EscalationOutcome.FAILED)
+    assert ending.cause is Cause.UNENCODABLE
+
+
 async def test_rejection_and_expiry_by_the_cloud_end(bench: Bench) -> None:
     """Each with its own outcome and cause."""
     for id_ in ("a", "b"):
