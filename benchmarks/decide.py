@@ -59,7 +59,7 @@ WARMUP_ROUNDS = 20
 TRACKS, OPEN, ANSWERED = 50, 5, 30
 SETTLING_FRAMES = 9
 RULES = FusionSettings()
-LEVELS = ("webp80", "webp50", "avif45", "avif45@0.5")
+LEVELS = ("webp80", "webp80/96", "webp80/56", "webp80/40")
 NS_PER_FRAME = 33_333_333
 PIXELS = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
 

@@ -199,14 +199,15 @@ class CropSettings(Settings):
     margin: float = Field(default=2.0, ge=1.0, le=10.0)
     """Side of the crop as a multiple of the side of the proposal's box."""
     side_min_px: int = Field(default=192, ge=16, le=4096)
-    """Shortest side of a crop in source pixels; a smaller frame is sent whole."""
+    """Shortest side of a crop in source pixels where its level has none; a smaller frame is sent
+    whole."""
     per_frame_max: int = Field(default=8, ge=1, le=1024)
     """Tracks of one frame that are asked about at most, those inside the same crops not counted;
     the others come with the frames that follow."""
     levels: tuple[str, ...] = ()
-    """Ways to compress a crop that may be chosen from, such as webp80, avif45@0.5 or png: format,
-    quality, and the scale to which it is shrunk. Empty: those of the bundle's gain model, or
-    webp80 where it has none."""
+    """Ways to cut and compress a crop that may be chosen from, such as webp80, avif45@0.5, png or
+    webp80/96: format, quality, the scale to which it is shrunk, and its shortest side. Empty: those
+    of the bundle's gain model, or webp80 where it has none."""
 
     @field_validator("levels")
     @classmethod

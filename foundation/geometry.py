@@ -218,3 +218,33 @@ def crop_region(
     left = min(max(0, round((x1 + x2 - width) / 2)), frame_width - width)
     top = min(max(0, round((y1 + y2 - height) / 2)), frame_height - height)
     return Region(left, top, left + width, top + height)
+
+
+def crop_within(region: Region, boxes: Boxes, *, margin: float, side_min_px: int) -> Region:
+    """What is left of a crop that shows boxes, where less of their surroundings is wanted.
+
+    The span of the square regions around the boxes, each shifted into the crop.
+
+    Args:
+        region: the crop, source pixels.
+        boxes: (N, 4) float32, source pixels, at least one, inside the crop.
+        margin: as for `crop_region`.
+        side_min_px: as for `crop_region`.
+    """
+    corner = np.array([region.x1, region.y1] * 2, np.float32)
+    parts = [
+        crop_region(
+            box,
+            margin=margin,
+            side_min_px=side_min_px,
+            frame_width=region.width,
+            frame_height=region.height,
+        )
+        for box in boxes - corner
+    ]
+    return Region(
+        region.x1 + min(part.x1 for part in parts),
+        region.y1 + min(part.y1 for part in parts),
+        region.x1 + max(part.x2 for part in parts),
+        region.y1 + max(part.y2 for part in parts),
+    )

@@ -1,6 +1,6 @@
-"""How much of a crop is sent: the format, its quality, and by how much the crop is shrunk before.
+"""How much of a place is sent: how much around it, how much shrunk, in which format and quality.
 
-The three together decide what an escalation costs, more than the choice of the crop does.
+These together decide what an escalation costs, more than the choice of the place does.
 """
 
 from __future__ import annotations
@@ -19,20 +19,29 @@ from foundation.images import encode_image
 
 LOSSLESS_QUALITY = 100
 """The only quality of PNG."""
-_TEXT = re.compile(r"([a-z]+)([0-9]{1,3})?(?:@([0-9]+(?:\.[0-9]+)?(?:e-[0-9]{1,3})?))?", re.ASCII)
-_EXAMPLES = "Write it like avif45, webp80@0.5 or png: format, quality 1 to 100, scale up to 1"
+SIDES_PX = (16, 4096)
+"""Least and largest shortest side of a crop."""
+_TEXT = re.compile(
+    r"([a-z]+)([0-9]{1,3})?(?:@([0-9]+(?:\.[0-9]+)?(?:e-[0-9]{1,3})?))?(?:/([0-9]{1,5}))?", re.ASCII
+)
+_EXAMPLES = (
+    "Write it like avif45, webp80@0.5, png or webp80/96: format, quality 1 to 100, scale up to 1, "
+    "shortest side of the crop in pixels"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One way to compress a crop.
+    """One way to cut and compress a crop.
 
-    Its text is `avif45@0.5`; a scale of 1 and the quality of PNG are left out.
+    Its text is `avif45@0.5/96`; a scale of 1, the quality of PNG and a side that is not its own are
+    left out.
 
     Attributes:
         encoding: the format.
         quality: 1 to 100 on the format's own scale; 100 for PNG, which loses nothing.
         scale: sides of the image that is sent over those of the crop; above 0, at most 1.
+        side_px: shortest side of the crop in source pixels; None: what the settings say.
 
     Raises:
         ValueError: a value lies outside its range.
@@ -41,6 +50,7 @@ class Level:
     encoding: Encoding
     quality: int
     scale: float = 1.0
+    side_px: int | None = None
 
     def __post_init__(self) -> None:
         lossless = self.encoding is Encoding.PNG
@@ -49,6 +59,9 @@ class Level:
             raise ValueError(f"the quality of {self.encoding} is {allowed}, not {self.quality}")
         if not 0 < self.scale <= 1:
             raise ValueError(f"the scale is above 0 and at most 1, not {self.scale}")
+        least, most = SIDES_PX
+        if self.side_px is not None and not least <= self.side_px <= most:
+            raise ValueError(f"the side is {least} to {most} pixels, not {self.side_px}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -68,14 +81,16 @@ class Level:
             raise ConfigError(f"The level {text!r} has no quality", remedy=_EXAMPLES)
         quality = LOSSLESS_QUALITY if parts[2] is None else int(parts[2])
         try:
-            return cls(encoding, quality, 1.0 if parts[3] is None else float(parts[3]))
+            scale = 1.0 if parts[3] is None else float(parts[3])
+            return cls(encoding, quality, scale, None if parts[4] is None else int(parts[4]))
         except ValueError as error:
             raise ConfigError(f"The level {text!r}: {error}", remedy=_EXAMPLES) from error
 
     def __str__(self) -> str:
         quality = "" if self.encoding is Encoding.PNG else f"{self.quality}"
         scale = "" if self.scale == 1 else f"@{float(self.scale)!r}"
-        return f"{self.encoding}{quality}{scale}"
+        side = "" if self.side_px is None else f"/{self.side_px}"
+        return f"{self.encoding}{quality}{scale}{side}"
 
     def shrunk_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels that are sent of a crop of this size; never 0."""

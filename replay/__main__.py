@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--levels",
         default=",".join(LEVELS),
-        help="how crops may be compressed, with commas (default: %(default)s)",
+        help="how crops may be cut and compressed, with commas (default: %(default)s)",
     )
     parser.add_argument(
         "--budget-share",

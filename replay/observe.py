@@ -13,7 +13,7 @@ score s and is right to the degree q counts 2sq - s². A file of observations is
     unit_group      (U,) int32 index into the groups of `meta`
     unit_whole      (U,) bool whether the unit is a whole frame, else it is a crop
     unit_gain       (U, L) float32 the change in a unit without a proposal; 0 elsewhere
-    unit_pixels     (U,) int64 source pixels
+    unit_pixels     (U, L) int64 source pixels that the image covers
     unit_texture    (U,) float32 `foundation.gains.texture_of`
     unit_bytes      (U, L) int64 encoded image
     unit_encode_s   (U, L) float32 seconds that encoding took, in one thread
@@ -37,14 +37,15 @@ from edge_node.logic.novelty import FRAMES_MIN, describe_frame, fit_novelty
 from foundation.errors import ConfigError
 from foundation.escalations import Region
 from foundation.frames import Boxes, ClassIds, Detections, Scores
-from foundation.geometry import box_areas, intersection_matrix, iou_matrix
+from foundation.geometry import box_areas, crop_within, intersection_matrix, iou_matrix
+from foundation.levels import Level
 from model_workshop.evaluation.truth import Array
 from replay.answers import Ask, inside_of
 from replay.outcomes import Outcomes, watched
 from replay.planned import GAIN_FLOOR
 from replay.utility import COCO_IOUS
 
-FORMAT = "hardcase-observations/1"
+FORMAT = "hardcase-observations/2"
 _ROUNDING = 1e-6
 
 
@@ -128,7 +129,7 @@ class _Unit:
         whole: it is a frame.
         proposals: M detections that lie whole inside.
         gain: (M, L), or (1, L) without proposals.
-        pixels: source pixels.
+        pixels: source pixels by level.
         texture: of `texture_of`.
         images: bytes and seconds of encoding by level.
     """
@@ -136,7 +137,7 @@ class _Unit:
     whole: bool
     proposals: Detections
     gain: Array
-    pixels: int
+    pixels: tuple[int, ...]
     texture: float
     images: tuple[tuple[int, float], ...]
 
@@ -154,13 +155,15 @@ def observe(outcomes: Outcomes, levels: Sequence[str], *, crops: bool) -> dict[s
     """
     units: list[_Unit] = []
     frames: list[int] = []
+    own = (Level.parse(level).side_px for level in levels)
+    sides = [outcomes.crop.side_min_px if side is None else side for side in own]
     positions = range(len(outcomes))
     for position in watched(positions, f"observing {outcomes.material.name}"):
         frame = outcomes.frames[position]
         whole = Region(0, 0, frame.width, frame.height)
-        others = [r for r in outcomes.crops(position) if r != whole] if crops else []
+        others = [r for r in outcomes.crops(position, max(sides)) if r != whole] if crops else []
         for region in [whole, *others]:
-            units.append(_ask_about(outcomes, position, region, levels))
+            units.append(_ask_about(outcomes, position, region, levels, sides))
             frames.append(position)
     asked = [unit.proposals for unit in units]
     boxes = np.concatenate([one.boxes for one in asked])
@@ -183,22 +186,36 @@ def observe(outcomes: Outcomes, levels: Sequence[str], *, crops: bool) -> dict[s
     }
 
 
-def _ask_about(outcomes: Outcomes, position: int, region: Region, levels: Sequence[str]) -> _Unit:
+def _ask_about(
+    outcomes: Outcomes,
+    position: int,
+    region: Region,
+    levels: Sequence[str],
+    sides: Sequence[int],
+) -> _Unit:
     frame, edge = outcomes.frames[position], outcomes.edge[position]
     reference = reference_of(outcomes, position)
     members = np.flatnonzero((edge.scores >= GAIN_FLOOR) & inside_of(edge, region))
-    gains, images = [], []
-    for level in levels:
-        ask = Ask((region.x1, region.y1, region.x2, region.y2), level)
-        view = StillView(region, outcomes.answers.answer(frame, ask))
+    whole = (region.width, region.height) == frame.size
+    found = outcomes.proposals(position)
+    reasons = found.boxes[inside_of(found, region)]
+    gains, images, pixels = [], [], []
+    for level, side_px in zip(levels, sides, strict=True):
+        part = region
+        if len(reasons) and not whole:
+            margin = outcomes.crop.margin
+            part = crop_within(region, reasons, margin=margin, side_min_px=side_px)
+        pixels.append(part.width * part.height)
+        ask = Ask((part.x1, part.y1, part.x2, part.y2), level)
+        view = StillView(part, outcomes.answers.answer(frame, ask))
         fused, origins = trace_still(edge, [view], frame.size)
         gains.append(gains_of(edge, members, fused, origins, reference))
         images.append(outcomes.answers.image(frame, ask))
     return _Unit(
-        whole=(region.width, region.height) == frame.size,
+        whole=whole,
         proposals=edge.take(members),
         gain=np.stack(gains, axis=1),
-        pixels=region.width * region.height,
+        pixels=tuple(pixels),
         texture=outcomes.answers.texture(frame, region),
         images=tuple(images),
     )

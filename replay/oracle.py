@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from foundation.levels import Level
 from model_workshop.evaluation.truth import Array
 from replay.answers import Ask, whole_ask
 from replay.outcomes import Asks, Outcomes, watched
@@ -44,10 +45,9 @@ class Choices:
                 if whole:
                     options.append((whole_ask(frame, level),))
                 if crops:
+                    regions = outcomes.crops(position, Level.parse(level).side_px)
                     asks: Asks = tuple(
-                        sorted(
-                            Ask((r.x1, r.y1, r.x2, r.y2), level) for r in outcomes.crops(position)
-                        )
+                        sorted(Ask((r.x1, r.y1, r.x2, r.y2), level) for r in regions)
                     )
                     options += [(ask,) for ask in asks]
                     options += [asks] if len(asks) > 1 else []

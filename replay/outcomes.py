@@ -66,7 +66,7 @@ class Outcomes:
             )
         self._bytes: dict[tuple[int, Ask], int] = {}
         self._matched: dict[tuple[int, Asks], Matched] = {}
-        self._crops: dict[int, tuple[Region, ...]] = {}
+        self._crops: dict[tuple[int, int], tuple[Region, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -81,22 +81,28 @@ class Outcomes:
         found = self.edge[position]
         return found.take(found.scores >= self._asked_from[found.class_ids])
 
-    def crops(self, position: int) -> tuple[Region, ...]:
-        """Regions around all proposals of a frame; those that overlap are joined."""
-        if position not in self._crops:
+    def crops(self, position: int, side_px: int | None = None) -> tuple[Region, ...]:
+        """Regions around all proposals of a frame; those that overlap are joined.
+
+        Args:
+            position: of the frame.
+            side_px: their shortest side; None: what the settings say.
+        """
+        key = (position, self.crop.side_min_px if side_px is None else side_px)
+        if key not in self._crops:
             frame, found = self.frames[position], self.proposals(position)
             regions = [
                 crop_region(
                     box,
                     margin=self.crop.margin,
-                    side_min_px=self.crop.side_min_px,
+                    side_min_px=key[1],
                     frame_width=frame.width,
                     frame_height=frame.height,
                 )
                 for box in found.boxes
             ]
-            self._crops[position] = tuple(joined(regions))
-        return self._crops[position]
+            self._crops[key] = tuple(joined(regions))
+        return self._crops[key]
 
     def bytes_of(self, position: int, asks: Asks) -> int:
         """Bytes that leave the site."""

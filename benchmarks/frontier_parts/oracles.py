@@ -75,25 +75,27 @@ def options_of_defects(asked: EverythingAsked, levels: Sequence[str]) -> list[Op
         there = recorded.known.truth(middle)
         at = np.flatnonzero(there.defect_ids == defect.defect_id)
         pixels = line.frame(middle)
-        region = _around(there.boxes[int(at[0])], pixels.shape[1], pixels.shape[0])
-        question = Question(
-            id=f"{defect.defect_id:032x}",
-            sequence=middle,
-            captured_at_ns=1,
-            expires_at_ns=2,
-            region=region,
-            frame_width=pixels.shape[1],
-            frame_height=pixels.shape[0],
-            subjects=(),
-            reason="oracle",
-            level="",
-            gain=0.0,
-            scene_moves=True,
-        )
-        crop = pixels[region.y1 : region.y2, region.x1 : region.x2].copy()
-        for level in levels:
-            candidate = Candidate(question, crop, LabelledBoxes.empty(), Level.parse(level), 0.0)
-            one = asked.answered(candidate, level)
+        for text in levels:
+            level = Level.parse(text)
+            side_px = SIDE_PX if level.side_px is None else level.side_px
+            region = _around(there.boxes[int(at[0])], side_px, pixels.shape[1], pixels.shape[0])
+            question = Question(
+                id=f"{defect.defect_id:032x}",
+                sequence=middle,
+                captured_at_ns=1,
+                expires_at_ns=2,
+                region=region,
+                frame_width=pixels.shape[1],
+                frame_height=pixels.shape[0],
+                subjects=(),
+                reason="oracle",
+                level=text,
+                gain=0.0,
+                scene_moves=True,
+            )
+            crop = pixels[region.y1 : region.y2, region.x1 : region.x2].copy()
+            candidate = Candidate(question, crop, LabelledBoxes.empty(), level, 0.0)
+            one = asked.answered(candidate, text)
             worth = _worth_of(hindsight.claims([one]), asked)
             options.append(Option(-1 - number, worth, one))
     return options
@@ -119,7 +121,7 @@ def _worth_of(claims: Sequence[Claim], asked: EverythingAsked) -> float:
     return float(after - sum(worth_by_track(edge, asked.recorded.truth(edge)).values()))
 
 
-def _around(box: Boxes, width: int, height: int) -> Region:
-    x = int(np.clip(round((box[0] + box[2] - SIDE_PX) / 2), 0, width - SIDE_PX))
-    y = int(np.clip(round((box[1] + box[3] - SIDE_PX) / 2), 0, height - SIDE_PX))
-    return Region(x, y, x + SIDE_PX, y + SIDE_PX)
+def _around(box: Boxes, side_px: int, width: int, height: int) -> Region:
+    x = int(np.clip(round((box[0] + box[2] - side_px) / 2), 0, width - side_px))
+    y = int(np.clip(round((box[1] + box[3] - side_px) / 2), 0, height - side_px))
+    return Region(x, y, x + side_px, y + side_px)

@@ -31,7 +31,7 @@ from reference_line.recorded_line import (
 )
 from replay.recorded_lane import RecordedCloud, RecordedLane
 
-LEVELS = ("webp80", "webp60", "webp40", "avif60", "avif50")
+LEVELS = ("webp80", "webp60", "avif60", "webp80/96", "webp80/56", "webp60/56", "webp80/40")
 BURST_S = 10.0
 """What may leave at once after a quiet time, in seconds of the rate."""
 
@@ -157,7 +157,8 @@ class Frontier:
         per_s = self.jpeg_bytes / sum(s.recorded.duration_s for s in self.scenes)
         rate = budget * per_s * recorded.duration_s / (recorded.duration_s + BURST_S)
         gains = gain_model_of(self.edge, CropSettings())
-        smallest = float(gains.image_bytes(CropSettings().side_min_px ** 2, 1.0).max())
+        sides = gains.sides_px(CropSettings().side_min_px)[:, None]
+        smallest = float(gains.image_bytes(sides**2, 1.0).max())
         smallest += FRAMING_BYTES + PROPOSAL_BYTES
         policy = UNLIMITED.model_copy(
             update={

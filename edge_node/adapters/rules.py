@@ -185,5 +185,6 @@ def _limits(settings: PolicySettings | NodeBudgetSettings) -> Limits:
 
 def _smallest_bytes(gains: GainModel, crop: CropSettings) -> float:
     """Bytes of the smallest crop at the cheapest level."""
-    image = float(gains.image_bytes(crop.side_min_px**2, 1.0).min())
+    sides = gains.sides_px(crop.side_min_px)[:, None]
+    image = float(gains.image_bytes(sides**2, 1.0).min())
     return image + FRAMING_BYTES + PROPOSAL_BYTES

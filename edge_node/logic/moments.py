@@ -47,6 +47,11 @@ class Moment:
     pixels: Pixels = field(repr=False)
     merit: float
 
+    def cut(self, region: Region) -> Pixels:
+        """What it shows of a region inside its own, uint8 BGR; shares memory."""
+        left, top = region.x1 - self.region.x1, region.y1 - self.region.y1
+        return self.pixels[top : top + region.height, left : left + region.width]
+
 
 class Moments:
     """Holds the best moment of each track that may still be asked about. Single-threaded.

@@ -1,27 +1,26 @@
 """What to cut out of one frame and how to encode it, at given prices.
 
-Pure. Proposals that lie near each other share a crop where one is cheaper than two; each crop takes
-the level with the largest net value; the whole frame replaces the crops where its net value is
-larger. Net value is the expected gain less what the bytes, the request and the encoding cost.
+Pure. How much of the surroundings is shown is chosen by what the proposals are worth by themselves.
+Those that lie near each other share a crop where one is cheaper than two; each crop takes the level
+with the largest net value; the whole frame replaces the crops where its net value is larger. Net
+value is the expected gain less what the bytes, the request and the encoding cost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_node.config import CropSettings
+from edge_node.logic.cutting import Cut, Cutter, Integers
 from edge_node.logic.rows import Floats, Mask, Positions
 from foundation.escalations import Region
 from foundation.frames import Boxes
 from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, GainModel
 
-Integers = npt.NDArray[np.int64]
-AnyFloats = npt.NDArray[np.floating[Any]]
 Texture = Callable[[Region], float]
 """Looks at the pixels of a region: `foundation.gains.texture_of`."""
 
@@ -44,8 +43,6 @@ class Prices:
 FREE = Prices(0.0)
 _SIZE_MEMORY = np.float32(0.1)
 _SIZE_RATIOS = (0.1, 10.0)
-_JOIN_SIDES = 1.25
-"""How much longer than the larger of its parts a join may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ class Ask:
 
 
 class Planner:
-    """Plans with one gain model and one way of cutting.
+    """Plans with one gain model.
 
     It learns how much more or less than predicted the crops of this camera take at each level, and
     which levels the escalator decodes; between those news it keeps nothing.
@@ -85,16 +82,19 @@ class Planner:
     def __init__(self, model: GainModel, crop: CropSettings) -> None:
         self._model = model
         self._crop = crop
-        self._unusable: Mask | None = None
+        self._cutter = Cutter(crop, model.sides_px(crop.side_min_px))
+        self._usable: Mask = np.ones(len(model.levels), np.bool_)
         self._size_ratio = np.ones(len(model.levels), np.float32)
         self._sizes_heard = np.zeros(len(model.levels), np.int64)
         fixed, million = model.image_bytes([0, 1 << 20], 1.0).T
+        self._fixed_bytes: Floats = (fixed + np.float32(FRAMING_BYTES + PROPOSAL_BYTES))[:, None]
         self._predicted_per_px: Floats = (million - fixed) / np.float32(1 << 20)
         self._bytes_per_px: Floats = self._predicted_per_px[:, None]
 
     def use(self, usable: Mask) -> None:
         """Takes which levels (L,) may be chosen from now on; at least one."""
-        self._unusable = ~usable
+        self._usable = usable
+        self._cutter.use(usable)
 
     def learn_size(self, level: int, predicted: float, size_bytes: float) -> None:
         """Hears what a crop at a level came to on the wire, and what had been predicted."""
@@ -130,14 +130,17 @@ class Planner:
         asks: list[Ask] = []
         net = 0.0
         if self._model.crop_share > 0:
-            regions = self._worth_asking(boxes, gains, anchors, frame_size, prices)
+            cut, regions = self._worth_asking(boxes, gains, anchors, frame_size, prices)
             if len(regions) == 0:
                 return []
-            regions = self._merge(regions, texture(Region(*regions[0].tolist())))
-            asks, net = self._price(regions, boxes, gains, prices, texture)
+            if len(regions) > 1:
+                regions = self._merge(regions, texture(Region(*regions[0].tolist())), cut)
+            asks, net = self._price(regions, boxes, gains, prices, texture, cut)
         if self._model.frame_share > 0:
             whole = np.array([[0, 0, *frame_size]], np.int64)
-            frame, frame_net = self._price(whole, boxes, gains, prices, texture, whole=True)
+            frame, frame_net = self._price(
+                whole, boxes, gains, prices, texture, self._cutter.cuts[0], whole=True
+            )
             if frame_net > net:
                 asks = frame
         return sorted(asks, key=lambda ask: -ask.value / ask.size_bytes)
@@ -154,15 +157,14 @@ class Planner:
         """
         count = len(boxes)
         if self._model.crop_share == 0:
-            values, pixels = self._together(gains), frame_size[0] * frame_size[1]
-            size, seconds, net = self._net(values, pixels, 1.0, 0, prices)
+            values, area = self._together(gains), frame_size[0] * frame_size[1]
+            rest = self._cutter.cuts[0].rest
+            size, seconds, net = self._net(values, area, 1.0, 0, prices, rest)
             best = net.argmax(axis=0)
             share = np.full(count, 1 / max(count, 1), np.float32)
             return values[best, 0] * share, size[best, 0] * share, seconds[best, 0] * share
-        regions = self._regions(boxes, frame_size)
-        each = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
-        values = self._model.crop_share * gains
-        size, seconds, net = self._net(values, each, 1.0, 1, prices)
+        values, pixels = self._model.crop_share * gains, self._cutter.pixels(boxes, frame_size)
+        size, seconds, net = self._net(values, pixels, 1.0, 1, prices, ~self._usable)
         at = (net.argmax(axis=0), np.arange(count))
         return values[at], size[at], seconds[at]
 
@@ -179,12 +181,17 @@ class Planner:
         if self._model.crop_share == 0:
             whole = np.array([[0, 0, *frame_size]], np.float32)
             bids[:] = self._together(gains) / self._pixel_bytes(whole, frame_size)
-        if self._unusable is not None:
-            bids[self._unusable] = 0
-        best: Floats = np.maximum.reduce(bids)
+        best: Floats = np.maximum.reduce(bids, initial=0, where=self._usable[:, None])
         return best
 
-    def choose(self, region: Region, values: Floats, prices: Prices, texture: float) -> Ask:
+    def choose(
+        self,
+        region: Region,
+        values: Floats,
+        prices: Prices,
+        texture: float,
+        box: Boxes | None = None,
+    ) -> Ask:
         """One crop that is cut already, at its best level; its net value may be negative.
 
         Args:
@@ -192,23 +199,30 @@ class Planner:
             values: (L,) expected gain of the answer to it at each level.
             prices: what is given up.
             texture: of its pixels.
+            box: (4,) what it shows, where a part of the crop around that will do; None: all of it
+                is sent.
         """
-        pixels = region.width * region.height
-        values = values[:, None]
-        size, seconds, net = self._net(values, pixels, texture, 1, prices)
+        cuts = self._cutter.cuts if box is not None else self._cutter.cuts[:1]
+        parts = [region if box is None else self._cutter.within(region, box, cut) for cut in cuts]
+        pixels = np.zeros((len(values), 1), np.float32)
+        for cut, part in zip(cuts, parts, strict=True):
+            pixels[cut.levels] = part.width * part.height
+        rest = pixels[:, 0] == 0
+        size, seconds, net = self._net(values[:, None], pixels, texture, 1, prices, rest)
         level = int(net[:, 0].argmax())
         return Ask(
-            region=region,
+            region=next(p for cut, p in zip(cuts, parts, strict=True) if cut.levels[level]),
             level=level,
             members=np.zeros(0, np.intp),
-            value=float(values[level, 0]),
+            value=float(values[level]),
             size_bytes=int(size[level, 0]),
             encode_s=float(seconds[level, 0]),
         )
 
     def region_of(self, box: Boxes, frame_size: tuple[int, int]) -> Region:
-        """The crop around one box (4,) by itself."""
-        return Region(*self._regions(box[None], frame_size)[0].tolist())
+        """The largest crop around one box (4,) by itself."""
+        regions = self._cutter.regions(box[None], frame_size, self._cutter.cuts[0])
+        return Region(*regions[0].tolist())
 
     def _worth_asking(
         self,
@@ -217,17 +231,34 @@ class Planner:
         anchors: Mask,
         frame_size: tuple[int, int],
         prices: Prices,
-    ) -> Integers:
-        """Regions of anchors whose gain pays for the pixels in them, what is shared left aside."""
+    ) -> tuple[Cut, Integers]:
+        """How to cut, and regions of anchors whose gain pays for the pixels in them.
+
+        What is shared is left aside.
+        """
         at = anchors.nonzero()[0]
         net = np.float32(self._model.crop_share) * gains[:, at]
         net -= np.float32(prices.per_byte) * self._pixel_bytes(boxes[at], frame_size)
-        if self._unusable is not None:
-            net[self._unusable] = -np.inf
-        best = np.maximum.reduce(net)
+        cut = self._best_cut(net, prices)
+        best = np.maximum.reduce(net[cut.levels])
         paying = (best > 0).nonzero()[0]
         order = paying[(-best[paying]).argsort(kind="stable")][: self._crop.per_frame_max]
-        return self._regions(boxes[at[order]], frame_size)
+        return cut, self._cutter.regions(boxes[at[order]], frame_size, cut)
+
+    def _best_cut(self, net: Floats, prices: Prices) -> Cut:
+        """The cut that is worth most if each anchor has a crop, given what remains (L, A) of each.
+
+        Pixels are paid for in that.
+        """
+        if len(self._cutter.cuts) == 1:
+            return self._cutter.cuts[0]
+        sole = net - np.float32(prices.per_byte) * self._fixed_bytes - prices.per_request
+
+        def worth(cut: Cut) -> tuple[float, float]:
+            best = np.maximum.reduce(sole[cut.levels])
+            return float(np.maximum(best, 0).sum()), float(best.max())
+
+        return max(self._cutter.cuts, key=worth)
 
     def _together(self, gains: Floats) -> Floats:
         """At most what one frame about all proposals gains (L, 1), given each one's gain (L, N)."""
@@ -235,57 +266,14 @@ class Planner:
 
     def _pixel_bytes(self, boxes: Boxes, frame_size: tuple[int, int]) -> Floats:
         """Bytes (L, N) of the pixels of a crop around each box, whose sides are enough for that."""
-        width, height = frame_size
-        side = self._sides(boxes)
-        pixels = np.minimum(side, width) * np.minimum(side, height)
-        each: Floats = self._bytes_per_px * pixels
+        each: Floats = self._bytes_per_px * self._cutter.pixels(boxes, frame_size)
         return each
 
-    def _sides(self, boxes: AnyFloats) -> AnyFloats:
-        """Sides (N,) of the square crops around boxes, before the frame limits them."""
-        longer = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
-        side: AnyFloats = np.maximum((self._crop.margin * longer).round(), self._crop.side_min_px)
-        return side
-
-    def _regions(self, boxes: Boxes, frame_size: tuple[int, int]) -> Integers:
-        """Square regions (N, 4) around boxes, shifted into the frame: `crop_region`, in bulk."""
-        corners = boxes.astype(np.float64)
-        low, high = corners[:, :2], corners[:, 2:]
-        size = np.array(frame_size, np.float64)
-        sides = np.minimum(self._sides(corners)[:, None], size)
-        start = ((low + high - sides) / 2).round()
-        start = np.minimum(np.maximum(start, 0), size - sides)
-        return np.concatenate([start, start + sides], axis=1).astype(np.int64)
-
-    def _merge(self, regions: Integers, texture: float) -> Integers:
-        """Joins regions while the join costs fewer pixels than another request would.
-
-        A join much larger than its parts would be shrunk by the cloud, which then sees less.
-        """
-        if len(regions) == 1:
-            return regions
-        level = 0 if self._unusable is None else int((~self._unusable).argmax())
+    def _merge(self, regions: Integers, texture: float, cut: Cut) -> Integers:
+        level = int(cut.levels.argmax())
         fixed, each = self._model.image_bytes([0, 1 << 20], texture)[level].tolist()
         free_px = (FRAMING_BYTES + fixed) / max((each - fixed) / (1 << 20), 1e-6)
-        while len(regions) > 1:
-            low = np.minimum(regions[:, None, :2], regions[None, :, :2])
-            high = np.maximum(regions[:, None, 2:], regions[None, :, 2:])
-            joined = (high - low).prod(axis=2)
-            own = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
-            extra = (joined - own[:, None] - own[None, :]).astype(np.float64)
-            side = (regions[:, 2:] - regions[:, :2]).max(axis=1)
-            larger = np.maximum(side[:, None], side[None, :])
-            extra[(high - low).max(axis=2) > _JOIN_SIDES * larger] = np.inf
-            np.fill_diagonal(extra, np.inf)
-            first, second = np.unravel_index(int(extra.argmin()), extra.shape)
-            if extra[first, second] > free_px:
-                break
-            union = np.concatenate([low[first, second], high[first, second]])
-            regions = np.delete(regions, (first, second), axis=0)
-            inside = (regions[:, :2] >= union[:2]).all(axis=1)
-            inside &= (regions[:, 2:] <= union[2:]).all(axis=1)
-            regions = np.concatenate([regions[~inside], union[None]])
-        return regions
+        return self._cutter.merge(regions, free_px)
 
     def _price(
         self,
@@ -294,10 +282,11 @@ class Planner:
         gains: Floats,
         prices: Prices,
         texture: Texture,
+        cut: Cut,
         *,
         whole: bool = False,
     ) -> tuple[list[Ask], float]:
-        """Each region at its best level where that has a positive net value; and their sum."""
+        """Each region at its best level of a cut, where that has a net value; and their sum."""
         pixels = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
         places = [Region(*region) for region in regions.tolist()]
         after = boxes[None, :, :2] >= regions[:, None, :2]
@@ -307,7 +296,7 @@ class Planner:
         textures = [texture(place) for place in places]
         # A whole frame is looked at wherever something is, so it carries no proposals.
         carried = 0 if whole else inside.sum(axis=1)
-        size, seconds, net = self._net(values, pixels, textures, carried, prices)
+        size, seconds, net = self._net(values, pixels, textures, carried, prices, cut.rest)
         asks, total = [], 0.0
         for column, level in enumerate(net.argmax(axis=0).tolist()):
             if net[level, column] <= 0:
@@ -334,14 +323,17 @@ class Planner:
         textures: npt.ArrayLike,
         proposals: npt.ArrayLike,
         prices: Prices,
+        rest: Mask,
     ) -> tuple[Floats, Floats, Floats]:
-        """Bytes on the wire, seconds of encoding and net value, each (L, R), of R regions."""
+        """Bytes on the wire, seconds of encoding and net value, each (L, R), of R regions.
+
+        Net value is least at levels (L,) that are not to be chosen.
+        """
         size = self._model.image_bytes(pixels, textures) * self._size_ratio[:, None]
         size = size + np.float32(FRAMING_BYTES)
         size = size + np.float32(PROPOSAL_BYTES) * np.asarray(proposals, np.float32)
         seconds = self._model.encode_s(pixels)
         net: Floats = values - np.float32(prices.per_byte) * size - np.float32(prices.per_request)
         net -= np.float32(prices.per_encode_s) * seconds
-        if self._unusable is not None:
-            net[self._unusable] = -np.inf
+        net[rest] = -np.inf
         return size, seconds, net

@@ -317,7 +317,7 @@ class Policy:
                 continue
             texture = texture_of(moment.pixels)
             of_crop = np.float32(self._model.crop_share) * values[:, position]
-            ask = self.planner.choose(moment.region, of_crop, prices, texture)
+            ask = self.planner.choose(moment.region, of_crop, prices, texture, moment.box)
             alone = at[position : position + 1]
             refused[position] = False
             gain = float(gains[ask.level, position])

@@ -295,8 +295,8 @@ def _asked(question: Question) -> list[Subject]:
 
 
 def _cut(decision: Decision, view: View) -> tuple[tuple[int, int], Pixels]:
-    """When a decision's frame was, and a copy of the crop: of the held moment, or the frame."""
+    """When a decision's frame was, and its crop: of the held moment, or a copy of the frame's."""
     moment = decision.moment
     if moment is not None:
-        return (moment.sequence, moment.captured_at_ns), moment.pixels
+        return (moment.sequence, moment.captured_at_ns), moment.cut(decision.region)
     return (view.sequence, view.captured_at_ns), view.cut(decision.region)

@@ -169,7 +169,7 @@ def predicted_gains(model: GainModel, observations: Observations) -> Array:
 
 def predicted_bytes(model: GainModel, observations: Observations) -> Array:
     """What a model expects each unit to take on the wire at each level (U, L)."""
-    images = model.image_bytes(observations.unit_pixels, observations.unit_texture).T
+    images = model.image_bytes(observations.unit_pixels.T, observations.unit_texture).T
     return np.asarray(images + _overhead(observations)[:, None], np.float64)
 
 
@@ -295,7 +295,7 @@ def _costs_of(observations: Observations, level: int) -> LevelCosts:
     text = observations.levels[level]
     parsed = Level.parse(text)
     fixed = _FIXED_BYTES[parsed.encoding.value]
-    sent = np.maximum(observations.unit_pixels * parsed.scale**2, 1.0)
+    sent = np.maximum(observations.unit_pixels[:, level] * parsed.scale**2, 1.0)
     images = np.maximum(observations.unit_bytes[:, level] - fixed, 1.0)
     log_texture = np.log(np.maximum(observations.unit_texture, _TEXTURE_MIN))
     log_bytes = np.log(images / sent)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from foundation.errors import ConfigError
 
-FORMAT = "hardcase-observations/1"
+FORMAT = "hardcase-observations/2"
 _REMEDY = "Write it with `hardcase-replay MATERIAL --edge BUNDLE --cloud BUNDLE --observe FILE`"
 _SHAPES = {
     "score": "N",
@@ -28,7 +28,7 @@ _SHAPES = {
     "unit_group": "U",
     "unit_whole": "U",
     "unit_gain": "UL",
-    "unit_pixels": "U",
+    "unit_pixels": "UL",
     "unit_texture": "U",
     "unit_bytes": "UL",
     "unit_encode_s": "UL",
@@ -53,7 +53,7 @@ class Observations:
         unit_group: (U,) what may not be torn apart: a board, a picture, a stretch of video.
         unit_whole: (U,) whether the unit is a whole frame.
         unit_gain: (U, L) the change in a unit without a proposal.
-        unit_pixels: (U,) source pixels.
+        unit_pixels: (U, L) source pixels that the image covers.
         unit_texture: (U,) `foundation.gains.texture_of`.
         unit_bytes: (U, L) of the image.
         unit_encode_s: (U, L) seconds of encoding.

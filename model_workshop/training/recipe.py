@@ -79,8 +79,9 @@ class Recipe:
 
     @property
     def letterbox(self) -> LetterboxSpec:
-        """How pixels get in: averaged down at the edge, never enlarged more than twice."""
-        return LetterboxSpec(interpolation=Interpolation.HALVING, scale_max=2.0)
+        """How pixels get in: averaged down at the edge; native crops as they are, however small."""
+        scale_max = 1.0 if self.kind is Kind.CROP else 2.0
+        return LetterboxSpec(interpolation=Interpolation.HALVING, scale_max=scale_max)
 
     def facts(self) -> State:
         """What a checkpoint keeps, so that whoever goes on from it need not be told."""

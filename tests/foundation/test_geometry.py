@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.escalations import Region
 from foundation.frames import Boxes, Pixels
 from foundation.geometry import (
     Anchor,
@@ -19,6 +20,7 @@ from foundation.geometry import (
     box_areas,
     clip_boxes,
     crop_region,
+    crop_within,
     intersection_matrix,
     iou_matrix,
 )
@@ -226,6 +228,45 @@ def test_a_crop_is_shifted_inside_not_padded() -> None:
     box = np.array([630, 470, 640, 480], np.float32)
     region = crop_region(box, margin=2, side_min_px=64, frame_width=640, frame_height=480)
     assert (region.x1, region.y1, region.x2, region.y2) == (576, 416, 640, 480)
+
+
+@given(
+    width=st.integers(16, 2000),
+    height=st.integers(16, 2000),
+    corner=st.tuples(st.integers(0, 3000), st.integers(0, 3000)),
+    side_min_px=st.integers(1, 400),
+    margin=st.floats(1.2, 4),
+    data=st.data(),
+)
+def test_less_of_a_crop_still_shows_its_boxes(
+    width: int,
+    height: int,
+    corner: tuple[int, int],
+    side_min_px: int,
+    margin: float,
+    data: st.DataObject,
+) -> None:
+    """It lies in the crop, is as large as asked for, and around one box it is that box's crop."""
+    x, y = corner
+    whole = Region(x, y, x + width, y + height)
+    corners = np.array([x, y, x, y], np.float32)
+    boxes = data.draw(boxes_inside(width, height, count_max=4)) + corners
+    part = crop_within(whole, boxes, margin=margin, side_min_px=side_min_px)
+    assert x <= part.x1 < part.x2 <= x + width
+    assert y <= part.y1 < part.y2 <= y + height
+    assert part.width >= min(side_min_px, width)
+    assert part.height >= min(side_min_px, height)
+    assert (boxes[:, :2] >= np.array([part.x1, part.y1]) - 1).all()
+    assert (boxes[:, 2:] <= np.array([part.x2, part.y2]) + 1).all()
+    if len(boxes) == 1:
+        alone = crop_region(
+            boxes[0] - corners,
+            margin=margin,
+            side_min_px=side_min_px,
+            frame_width=width,
+            frame_height=height,
+        )
+        assert (part.width, part.height) == (alone.width, alone.height)
 
 
 # --- boxes ----------------------------------------------------------------------------------------

@@ -11,16 +11,18 @@ from foundation.errors import ConfigError
 from foundation.escalations import Encoding
 from foundation.frames import Pixels
 from foundation.images import decode_image, encode_image
-from foundation.levels import LOSSLESS_QUALITY, Level, encode_at
+from foundation.levels import LOSSLESS_QUALITY, SIDES_PX, Level, encode_at
 
 scales = st.floats(0, 1, exclude_min=True)
+sides = st.none() | st.integers(*SIDES_PX)
 lossy = st.builds(
     Level,
     st.sampled_from([Encoding.JPEG, Encoding.WEBP, Encoding.AVIF]),
     st.integers(1, 100),
     scales,
+    sides,
 )
-levels = st.one_of(lossy, st.builds(Level, st.just(Encoding.PNG), st.just(100), scales))
+levels = st.one_of(lossy, st.builds(Level, st.just(Encoding.PNG), st.just(100), scales, sides))
 
 
 def ramp(width: int, height: int) -> Pixels:
@@ -43,6 +45,8 @@ def test_a_level_reads_back_from_its_text(level: Level) -> None:
         ("jpeg100@0.25", Level(Encoding.JPEG, 100, 0.25)),
         ("png", Level(Encoding.PNG, LOSSLESS_QUALITY)),
         ("png@0.5", Level(Encoding.PNG, LOSSLESS_QUALITY, 0.5)),
+        ("png/64", Level(Encoding.PNG, LOSSLESS_QUALITY, side_px=64)),
+        ("avif45@0.5/4096", Level(Encoding.AVIF, 45, 0.5, 4096)),
     ],
 )
 def test_the_text_is_canonical(text: str, level: Level) -> None:
@@ -53,7 +57,12 @@ def test_the_text_is_canonical(text: str, level: Level) -> None:
 
 @pytest.mark.parametrize(
     ("text", "level"),
-    [("webp80@1", "webp80"), ("webp080@0.50", "webp80@0.5"), ("png100@1.0", "png")],
+    [
+        ("webp80@1/096", "webp80/96"),
+        ("webp80@1", "webp80"),
+        ("webp080@0.50", "webp80@0.5"),
+        ("png100@1.0", "png"),
+    ],
 )
 def test_other_ways_to_write_it_are_understood(text: str, level: str) -> None:
     """And written back in the one way."""
@@ -72,6 +81,13 @@ def test_other_ways_to_write_it_are_understood(text: str, level: str) -> None:
         "avif 45",
         "avif45 @0.5",
         "avif45@",
+        "avif45/",
+        "avif45/15",
+        "avif45/4097",
+        "avif45/-56",
+        "avif45/5.6",
+        "avif45/56@0.5",
+        "/56",
         "avif45@0",
         "avif45@1.01",
         "avif45@-0.5",

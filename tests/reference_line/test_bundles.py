@@ -7,6 +7,7 @@ import pytest
 
 from foundation.bundle import Bundle
 from foundation.detector import Detector
+from foundation.geometry import Letterbox
 from reference_line.truth import LABELS
 
 PAIR = ("edge-reference", "cloud-reference")
@@ -51,3 +52,19 @@ def test_cloud_was_calibrated_for_the_edge_beside_it(repository: Path) -> None:
     bundles = repository / "reference_line" / "bundles"
     edge, cloud = (Bundle.open(bundles / name) for name in PAIR)
     assert cloud.info.model_card.parents == (dataclasses.replace(edge, policy=None).digest,)
+
+
+def test_cloud_sees_a_small_crop_at_its_native_size(repository: Path) -> None:
+    """It was trained on native crops: enlarged, a defect is as large as none that it has seen."""
+    info = Bundle.open(repository / "reference_line" / "bundles" / PAIR[1]).info
+    placed = Letterbox(info.letterbox, info.input.width, info.input.height).placement(56, 40)
+    assert (placed.width, placed.height) == (56, 40)
+
+
+def test_policy_of_the_edge_was_fitted_for_the_cloud_beside_it(repository: Path) -> None:
+    """And for the edge's own scores."""
+    bundles = repository / "reference_line" / "bundles"
+    edge, cloud = (Bundle.open(bundles / name) for name in PAIR)
+    assert edge.policy is not None
+    assert edge.policy.cloud_bundle == cloud.digest
+    assert edge.policy.edge_scores == edge.scores_digest

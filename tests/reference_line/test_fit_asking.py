@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from foundation.bundle import Bundle
+from foundation.levels import Level
 from model_workshop.policy.observations import FORMAT, read_observations
 from reference_line.evaluation import evaluate
 from reference_line.fit_alone import edge_alone, risk_units
 from reference_line.fit_asking import (
     EverythingAsked,
     ask_everything,
+    at,
     join_observations,
     observe,
 )
@@ -74,6 +76,26 @@ def test_observations_are_of_every_track_that_was_asked_about(
     change = (after.right - after.wrong) - (before.right - before.wrong)
     # A crop may show an object for a track that nobody was asked about.
     assert abs(total[0] - change) <= 2
+
+
+def test_level_with_a_side_of_its_own_shows_and_takes_less(asked: EverythingAsked) -> None:
+    """Around the very tracks that were asked about, and so does what is observed of it."""
+    arrays = observe(asked, ("webp80", "webp80/56"), 0)
+    wide, tight = arrays["unit_pixels"].T.tolist()
+    assert all(small < large for small, large in zip(tight, wide, strict=True))
+    assert min(tight) == 56 * 56
+    assert (arrays["unit_bytes"][:, 1] * 2 < arrays["unit_bytes"][:, 0]).all()
+    for one in asked.candidates:
+        part = at(one, Level.parse("webp80/56"))
+        region = part.question.region
+        assert part.pixels.shape[:2] == (region.height, region.width)
+        for subject in one.question.subjects:
+            if subject.asked:
+                x1, y1, x2, y2 = subject.box.tolist()
+                assert region.x1 <= x1 + 1
+                assert x2 - 1 <= region.x2
+                assert region.y1 <= y1 + 1
+                assert y2 - 1 <= region.y2
 
 
 def test_units_of_risk_are_all_tracks_with_the_doubt_that_would_have_made_it_ask(

@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_node.config import CropSettings
 from edge_node.logic.fuse_still import StillView, trace_still
 from foundation.escalations import Region
 from foundation.frames import Detections
-from replay.observe import Reference, gains_of, qualities, reference_of, write_observations
+from replay.observe import (
+    Reference,
+    gains_of,
+    observe,
+    qualities,
+    reference_of,
+    write_observations,
+)
 from replay.outcomes import Outcomes
 from tests.replay.pair import LEVELS
 
@@ -111,6 +119,22 @@ def test_the_file_says_what_was_asked_and_what_it_bought(
         assert (data["unit_bytes"][:, 0] < data["unit_bytes"][:, 1]).all()
         whole = data["unit_whole"][data["unit"]]
         assert data["gain"][whole].sum() > 0
+
+
+def test_a_level_with_a_side_of_its_own_sees_less_of_a_crop_and_all_of_a_frame(
+    outcomes: Outcomes,
+) -> None:
+    """Bytes are those of what it covers."""
+    crop = CropSettings(side_min_px=16, margin=1.0)
+    narrow = Outcomes(outcomes.answers, outcomes.material, crop)
+    data = observe(narrow, ("png/48", "png"), crops=True)
+    wide, tight = data["unit_pixels"].T
+    whole = data["unit_whole"]
+    assert (tight[whole] == wide[whole]).all()
+    assert (tight[~whole] <= wide[~whole]).all()
+    smaller = tight < wide
+    assert smaller.any()
+    assert (data["unit_bytes"][smaller, 1] < data["unit_bytes"][smaller, 0]).all()
 
 
 def test_the_reference_is_the_labels_or_the_cloud(outcomes: Outcomes, unlabelled: Outcomes) -> None:

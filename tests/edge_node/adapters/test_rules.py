@@ -140,6 +140,12 @@ def test_burst_of_one_crop_is_enough(plain: Bundle) -> None:
     refusal(plain, settings_of({"uplink_bytes_burst": least - 2}))
 
 
+def test_level_with_little_around_needs_a_smaller_burst(plain: Bundle) -> None:
+    """The cheapest crop there is has to be paid for, no larger one."""
+    settings = settings_of({"uplink_bytes_burst": 1000}, crop={"levels": ["webp80", "webp80/56"]})
+    assert rules(plain, settings).gains.sides_px(192).tolist() == [192, 56]
+
+
 def test_node_budget_needs_its_folder(plain: Bundle, tmp_path: Path) -> None:
     """It is not made: a mistyped path would be a budget of its own."""
     node = {"folder": str(tmp_path / "nowhere")}

@@ -7,6 +7,7 @@ import numpy as np
 from edge_node.logic.moments import MOMENTS_MAX
 from edge_node.logic.rhythm import PERIOD_NS
 from edge_node.values import Reason
+from foundation.escalations import Region
 from foundation.gains import GainModel, LevelCosts, variance_gains
 from tests.edge_node.logic.policies import FRAME_NS, PostedPrice, consider, policy, textured
 from tests.edge_node.logic.scene import HEIGHT, NOW_NS, WIDTH, rows_of
@@ -41,6 +42,23 @@ def test_best_moment_is_sent_once_the_track_is_cut_or_hides() -> None:
         assert (moment.pixels == sharp[region.y1 : region.y2, region.x1 : region.x2]).all()
         assert len(asking.moments) == 0
         assert rows["held_merit"].tolist() == [0]
+
+
+def test_of_a_moment_no_more_is_sent_than_its_level_shows() -> None:
+    """It was held with all the surroundings that any level may want."""
+    sharp = textured(590, 390, 630, 430, contrast=80)
+    levels = [LevelCosts(level="webp80"), LevelCosts(level="webp80/48")]
+    aim = PostedPrice()
+    aim.per_byte = 1e-6
+    asking = policy(model=variance_gains(levels), aim=aim.of, min_track_frames=30)
+    rows = rows_of({})
+    assert consider(asking, rows, 10, pixels=sharp) == []
+    rows["offered"] = True
+    rows["box"] = rows["seen_box"] = (0, 400, 9, 412)
+    (decision,) = consider(asking, rows, 20, now_ns=NOW_NS + 10 * FRAME_NS)
+    assert decision.moment is not None
+    assert (decision.moment.region.width, decision.region) == (192, Region(582, 382, 630, 430))
+    assert (decision.moment.cut(decision.region) == sharp[382:430, 582:630]).all()
 
 
 def test_blurred_track_is_asked_about_with_its_sharp_moment() -> None:

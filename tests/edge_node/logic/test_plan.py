@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge_node.config import CropSettings
 from edge_node.logic.plan import Ask, Planner, Prices
 from foundation.escalations import Region
-from foundation.gains import GainModel, LevelCosts
+from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, GainModel, LevelCosts
 from foundation.geometry import crop_region
 
 FRAME = (640, 480)
@@ -65,6 +65,61 @@ def test_a_free_byte_buys_the_best_level_and_a_dear_one_the_cheap_level() -> Non
     assert [ask.level for ask in plan(box, [[1.0], [0.5]], 0.0)] == [0]
     assert [ask.level for ask in plan(box, [[1.0], [0.5]], 1.0 / 600)] == [1]
     assert plan(box, [[1.0], [0.5]], 1.0) == []
+
+
+def two_sides(*, wide: float = 1.0) -> GainModel:
+    """The same format with 64 px of surroundings and with 32, which keeps seven eighths."""
+    costs = {"fixed_bytes": 50, "log_bytes": math.log(0.1)}
+    return GainModel(
+        levels=(LevelCosts(level="webp80", **costs), LevelCosts(level="webp80/32", **costs)),
+        score_knots=(0.0, 0.5, 1.0),
+        gains=(((0.0, wide, 0.0),), ((0.0, 0.875, 0.0),)),
+    )
+
+
+def test_surroundings_are_left_out_where_they_cost_more_than_they_tell() -> None:
+    """The crop is that of its level's own side, whatever the settings say."""
+    box, gains = [[100, 100, 112, 112]], [[1.0], [0.875]]
+    (cheap,) = plan(box, gains, 1e-6, model=two_sides())
+    assert (cheap.level, cheap.region) == (0, Region(74, 74, 138, 138))
+    (dear,) = plan(box, gains, 1e-3, model=two_sides())
+    assert (dear.level, dear.region) == (1, Region(90, 90, 122, 122))
+    assert dear.size_bytes < cheap.size_bytes
+    (ask,) = plan([[100, 100, 180, 180]], gains, 1e-6, model=two_sides())
+    assert ask.region.width == 160  # the margin asks for more than either side
+
+
+def test_crops_with_little_around_them_join_up_to_the_size_that_the_settings_name() -> None:
+    """The cloud sees that much at its native size."""
+    beside = [[100, 100, 112, 112], [125, 100, 137, 112]]
+    (ask,) = plan(beside, np.full((2, 2), 0.5), 5e-4, model=two_sides(wide=0.1))
+    assert ask.level == 1
+    assert sorted(ask.members.tolist()) == [0, 1]
+    assert 32 < ask.region.width <= 64
+
+
+def test_bid_and_quote_know_the_side_of_each_level() -> None:
+    """What is worth a small crop at a price is neither refused nor foretold as a large one."""
+    planner = Planner(two_sides(), SETTINGS)
+    box = np.array([[100, 100, 112, 112]], np.float32)
+    gains = np.array([[1.0], [0.875]], np.float32)
+    assert planner.bids(box, gains, FRAME)[0] == pytest.approx(0.875 / (0.1 * 32 * 32), rel=1e-4)
+    _, size, _ = planner.quote(box, gains, FRAME, Prices(2e-3))
+    small = 0.1 * 32 * 32 + 50 + FRAMING_BYTES + PROPOSAL_BYTES
+    assert size[0] == pytest.approx(small, rel=1e-4)
+
+
+def test_held_crop_is_cut_smaller_and_a_place_without_an_object_is_not() -> None:
+    """Of what is held, the part around its object; a place is sent as it is."""
+    planner, held = Planner(two_sides(), SETTINGS), Region(74, 74, 138, 138)
+    values, dear = np.array([1.0, 0.875], np.float32), Prices(1e-3)
+    box = np.array([100, 100, 112, 112], np.float32)
+    ask = planner.choose(held, values, dear, 1.0, box)
+    assert (ask.level, ask.region) == (1, Region(90, 90, 122, 122))
+    place = planner.choose(held, values, dear, 1.0)
+    assert (place.level, place.region) == (0, held)
+    planner.use(np.array([False, True]))
+    assert planner.choose(held, values, dear, 1.0).level == 1
 
 
 def test_near_proposals_share_a_crop_and_far_ones_do_not() -> None:

@@ -50,7 +50,7 @@ def arrays(*, frames: int = 60, seed: int = 5, turned: bool = False) -> dict[str
         "unit_group": np.arange(frames, dtype=np.int32),
         "unit_whole": np.ones(frames, np.bool_),
         "unit_gain": np.zeros((frames, len(LEVELS)), np.float32),
-        "unit_pixels": pixels.astype(np.int64),
+        "unit_pixels": np.repeat(pixels[:, None], len(LEVELS), axis=1).astype(np.int64),
         "unit_texture": texture.astype(np.float32),
         "unit_bytes": size.astype(np.int64),
         "unit_encode_s": np.full((frames, len(LEVELS)), 0.02, np.float32),
@@ -60,7 +60,7 @@ def arrays(*, frames: int = 60, seed: int = 5, turned: bool = False) -> dict[str
 def written(path: Path, values: dict[str, Any], **meta: Any) -> Path:
     """A file of observations."""
     document = {
-        "format": "hardcase-observations/1",
+        "format": "hardcase-observations/2",
         "edge_scores": "e",
         "cloud_bundle": "c",
         "levels": LEVELS,
