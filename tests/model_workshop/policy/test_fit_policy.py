@@ -12,7 +12,7 @@ import pytest
 
 from foundation.bundle import Bundle
 from foundation.errors import ConfigError, IntegrityError
-from foundation.gains import GainModel
+from foundation.gains import FRAMING_BYTES, GainModel
 from model_workshop.__main__ import main
 from model_workshop.policy.bundles import class_costs_of, put_policy
 from model_workshop.policy.fitting import GROUPS_MIN, balanced_costs, fit_policy, predicted_bytes
@@ -102,10 +102,35 @@ def test_bytes_follow_pixels_and_texture(tmp_path: Path) -> None:
     """To a hundredth in all, and a tenth for each frame."""
     seen = read_observations(written(tmp_path / "o.npz", arrays()))
     model = fit_policy(seen, class_costs={}, learned=False).model
-    images = predicted_bytes(model, seen) - 160
+    images = predicted_bytes(model, seen) - FRAMING_BYTES
     assert images.sum(axis=0) == pytest.approx(seen.unit_bytes.sum(axis=0), rel=0.01)
     assert images == pytest.approx(seen.unit_bytes, rel=0.1)
     assert model.levels[0].texture_power == pytest.approx(0.8, abs=0.05)
+
+
+def test_more_surroundings_never_gain_less(tmp_path: Path) -> None:
+    """What came out otherwise by chance is no reason to send little where bytes are free.
+
+    Where there is something to gain is the same at all sides; a level of another quality is not
+    drawn into it.
+    """
+    values, rng = arrays(), np.random.default_rng(3)
+    truth = values["gain"][:, :1] + rng.normal(0, 0.05, (len(values["gain"]), 3))
+    # The middle side had luck, and the smallest keeps half; the last level is another format.
+    keeps = np.array([1.0, 1.1, 0.5])
+    values["gain"] = np.hstack([truth * keeps, values["gain"][:, 1:]]).astype(np.float32)
+    pixels = values["unit_pixels"][:, :1]
+    values["unit_pixels"] = np.hstack([pixels, pixels // 4, pixels // 16, pixels])
+    for name in ("unit_bytes", "unit_encode_s", "unit_gain"):
+        values[name] = np.hstack([values[name][:, :1]] * 3 + [values[name][:, 1:]])
+    levels = ("webp80", "webp80/96", "webp80/48", "avif45@0.5")
+    seen = read_observations(written(tmp_path / "o.npz", values, levels=levels))
+    for learned in (False, True):
+        model = fit_policy(seen, class_costs={}, learned=learned).model
+        wide, middle, narrow, other = np.array(model.gains)
+        assert wide == pytest.approx(middle, abs=1e-5)
+        assert narrow == pytest.approx(wide * (0.5 / 1.05), abs=0.02)
+        assert other.max() == pytest.approx(0.125, abs=0.03)
 
 
 def test_rare_classes_cost_more_where_classes_count_alike(tmp_path: Path) -> None:
