@@ -92,7 +92,11 @@ class Planned:
 
 
 def variance_model(part: Part, levels: Sequence[str], *, crops: bool) -> GainModel:
-    """p(1 - p) times what each level retains of the gap between both models on a part."""
+    """p(1 - p) times what each level retains of the gap between both models on a part.
+
+    Whole frames tell that, so levels with a side of their own are left out where there are others.
+    """
+    levels = [one for one in levels if Level.parse(one).side_px is None] or levels
     edge = part.utility([()] * len(part.positions))
     gap = part.utility(None) - edge
     retained = [(part.utility(part.at(level)) - edge) / gap if gap > 0 else 1.0 for level in levels]

@@ -237,26 +237,33 @@ class Planner:
         What is shared is left aside.
         """
         at = anchors.nonzero()[0]
+        pixels = self._cutter.pixels(boxes[at], frame_size)
         net = np.float32(self._model.crop_share) * gains[:, at]
-        net -= np.float32(prices.per_byte) * self._pixel_bytes(boxes[at], frame_size)
-        cut = self._best_cut(net, prices)
+        net -= np.float32(prices.per_byte) * (self._bytes_per_px * pixels)
+        cut = self._best_cut(net, pixels, prices)
         best = np.maximum.reduce(net[cut.levels])
         paying = (best > 0).nonzero()[0]
         order = paying[(-best[paying]).argsort(kind="stable")][: self._crop.per_frame_max]
         return cut, self._cutter.regions(boxes[at[order]], frame_size, cut)
 
-    def _best_cut(self, net: Floats, prices: Prices) -> Cut:
-        """The cut that is worth most if each anchor has a crop, given what remains (L, A) of each.
+    def _best_cut(self, net: Floats, pixels: Floats, prices: Prices) -> Cut:
+        """The cut that is worth most if each anchor has a crop of its own.
 
-        Pixels are paid for in that.
+        Args:
+            net: (L, A) gain of each anchor less the bytes of its pixels.
+            pixels: (L, A) of its crop.
+            prices: what is given up.
         """
         if len(self._cutter.cuts) == 1:
             return self._cutter.cuts[0]
         sole = net - np.float32(prices.per_byte) * self._fixed_bytes - prices.per_request
+        if prices.per_encode_s > 0:
+            sole -= np.float32(prices.per_encode_s) * self._model.encode_s(pixels)
+        most = self._crop.per_frame_max
 
         def worth(cut: Cut) -> tuple[float, float]:
-            best = np.maximum.reduce(sole[cut.levels])
-            return float(np.maximum(best, 0).sum()), float(best.max())
+            best = np.sort(np.maximum.reduce(sole[cut.levels]))[-most:]
+            return float(np.maximum(best, 0).sum()), float(best[-1])
 
         return max(self._cutter.cuts, key=worth)
 

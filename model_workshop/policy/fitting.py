@@ -20,7 +20,7 @@ import numpy as np
 from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, GainModel, LevelCosts
 from foundation.levels import Level
 from model_workshop.evaluation.calibrate import pool_adjacent_violators
-from model_workshop.policy.observations import Array, Integers, Observations
+from model_workshop.policy.observations import Array, Integers, Mask, Observations
 
 SCORE_KNOTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
 GROUPS_MIN = 10
@@ -152,12 +152,12 @@ def _with_shares(model: GainModel, observations: Observations) -> GainModel:
     costs = model.class_costs(observations.labels).astype(np.float64)
     realized = observations.realized(costs)
     linear = _sums(model, observations, costs)
-    shares = {}
+    shares, told = {}, _told(observations)
     for name, units, power in (
         ("crop_share", ~observations.unit_whole, 1.0),
         ("frame_share", observations.unit_whole, model.frame_power),
     ):
-        predicted = _powered(linear[units], power)
+        predicted = _powered(linear[units], power) * told[units]
         weight = float((predicted**2).sum())
         slope = float((predicted * realized[units]).sum()) / weight if weight > 0 else 0.0
         shares[name] = round(min(20.0, max(0.0, slope)), 4)
@@ -167,20 +167,34 @@ def _with_shares(model: GainModel, observations: Observations) -> GainModel:
 def _told_together(observations: Observations) -> Array:
     """Gains (N, L) of which those of levels with different sides differ by one factor only.
 
-    The factors are what each level gains in all, which does not fall as the side grows.
+    The factors are what each level gains in all by crops, which does not fall as the side grows. A
+    whole frame shows as much at any of them, so it counts for the largest side.
     """
     gains = observations.gain.copy()
     shown = observations.unit_pixels.mean(axis=0).tolist()
+    crops = ~observations.unit_whole[observations.unit]
     alike: dict[Level, list[int]] = {}
     for number, text in enumerate(observations.levels):
         alike.setdefault(replace(Level.parse(text), side_px=None), []).append(number)
     for family in alike.values():
         family.sort(key=shown.__getitem__)
-        total = gains[:, family].sum(axis=0)
-        rising = pool_adjacent_violators(total, np.ones(len(family)))
-        if len(family) > 1 and rising[0] > 0:
-            gains[:, family] = gains[:, family].mean(axis=1)[:, None] * (rising / rising.mean())
+        total = gains[crops][:, family].sum(axis=0)
+        rising = np.maximum(pool_adjacent_violators(total, np.ones(len(family))), 0.0)
+        if len(family) > 1 and rising[-1] > 0:
+            keeps = rising / rising[-1]
+            of_largest = gains[:, family[-1]]
+            of_largest[crops] = gains[crops][:, family].mean(axis=1) / keeps.mean()
+            gains[:, family] = of_largest[:, None] * keeps
     return gains
+
+
+def _told(observations: Observations) -> Mask:
+    """Which units (U, L) tell what a level takes: a whole frame not where it has its own side."""
+    sided = np.array([Level.parse(text).side_px is not None for text in observations.levels])
+    frames = observations.unit_whole
+    if frames.all():
+        return np.ones((len(frames), len(sided)), np.bool_)
+    return ~(frames[:, None] & sided)
 
 
 def predicted_gains(model: GainModel, observations: Observations) -> Array:
@@ -320,6 +334,7 @@ def _costs_of(observations: Observations, level: int) -> LevelCosts:
     text = observations.levels[level]
     parsed = Level.parse(text)
     fixed = _FIXED_BYTES[parsed.encoding.value]
+    observations = observations.part(_told(observations)[:, level])
     sent = np.maximum(observations.unit_pixels[:, level] * parsed.scale**2, 1.0)
     images = np.maximum(observations.unit_bytes[:, level] - fixed, 1.0)
     log_texture = np.log(np.maximum(observations.unit_texture, _TEXTURE_MIN))

@@ -292,3 +292,17 @@ def test_one_proposal_gets_the_region_of_crop_region(
     asks = plan([box], np.full((2, 1), 5.0), 1e-7)
     wanted = crop_region(box, margin=2.0, side_min_px=64, frame_width=640, frame_height=480)
     assert [ask.region for ask in asks] == [wanted]
+
+
+def test_time_to_encode_counts_when_a_side_is_chosen() -> None:
+    """Where the encoder is short, the small crop pays though the large one does not."""
+    costs = {"log_bytes": math.log(0.1), "encode_s_per_megapixel": 1.4}
+    model = GainModel(
+        levels=(LevelCosts(level="avif45", **costs), LevelCosts(level="avif45/56", **costs)),
+        score_knots=(0.0, 0.5, 1.0),
+        gains=(((0.0, 0.25, 0.0),), ((0.0, 0.2, 0.0),)),
+    )
+    planner, box = Planner(model, CropSettings()), np.array([[100, 100, 128, 128]], np.float32)
+    gains, dear = np.array([[0.25], [0.2]], np.float32), Prices(1e-6, 0.0, 5.0)
+    (ask,) = planner.plan(box, gains, np.array([True]), FRAME, dear, flat)
+    assert ask.level == 1

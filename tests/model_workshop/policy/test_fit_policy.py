@@ -119,6 +119,7 @@ def test_more_surroundings_never_gain_less(tmp_path: Path) -> None:
     # The middle side had luck, and the smallest keeps half; the last level is another format.
     keeps = np.array([1.0, 1.1, 0.5])
     values["gain"] = np.hstack([truth * keeps, values["gain"][:, 1:]]).astype(np.float32)
+    values["unit_whole"][:] = False
     pixels = values["unit_pixels"][:, :1]
     values["unit_pixels"] = np.hstack([pixels, pixels // 4, pixels // 16, pixels])
     for name in ("unit_bytes", "unit_encode_s", "unit_gain"):
@@ -254,3 +255,32 @@ def test_command_puts_the_policy_into_the_bundle(
     wrong = dataclasses.replace(make_bundle(), policy=fit.model)
     with pytest.raises(IntegrityError, match="scores of another bundle"):
         wrong.write(tmp_path / "wrong")
+
+
+def test_whole_frames_say_nothing_of_a_level_with_a_side_of_its_own(tmp_path: Path) -> None:
+    """They show as much at any level; its small crops, here of no use, do not."""
+    score = np.tile(np.array([0.3, 0.4, 0.5, 0.6], np.float32), 30)
+    whole = np.tile([True, False], 60)
+    useful = score * (1 - score)
+    values = {
+        "score": score,
+        "size_px": np.full(120, 20, np.float32),
+        "class_id": np.zeros(120, np.int32),
+        "unit": np.arange(120, dtype=np.int32),
+        "gain": np.stack([useful, useful * whole], axis=1).astype(np.float32),
+        "unit_group": (np.arange(120) // 2).astype(np.int32),
+        "unit_whole": whole,
+        "unit_gain": np.zeros((120, 2), np.float32),
+        "unit_pixels": np.where(whole[:, None], 640 * 480, [[192 * 192, 40 * 40]]),
+        "unit_texture": np.ones(120, np.float32),
+        "unit_bytes": np.where(whole[:, None], 30000, [[3000, 300]]),
+        "unit_encode_s": np.full((120, 2), 0.01, np.float32),
+    }
+    groups = [str(k) for k in range(60)]
+    path = written(tmp_path / "o.npz", values, levels=["webp80", "webp80/40"], groups=groups)
+    model = fit_policy(read_observations(path), class_costs={}).model
+    half, size = np.array([0.5], np.float32), np.array([20], np.float32)
+    gains = model.crop_share * model.gains_of(half, size)[:, 0]
+    assert gains[0] == pytest.approx(0.25, abs=0.01)
+    assert gains[1] == pytest.approx(0.0, abs=0.01)
+    assert model.image_bytes(40 * 40, 1.0)[1, 0] == pytest.approx(300, rel=0.02)
