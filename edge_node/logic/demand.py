@@ -34,8 +34,11 @@ _RECENT_WINDOWS = 0.25
 _SHORTEST_S = 1e-9
 _WINDOWS_TRUSTED = 3.0
 """With so many windows seen, half of their correlation is believed."""
-_UNSTEADINESS_AT_FIRST, _UNSTEADINESS_MAX = 4.0, 30.0
-_PRIOR_WINDOWS = 5.0
+_UNSTEADINESS_AT_FIRST, _UNSTEADINESS_MAX = 10.0, 30.0
+"""Before windows have told, traffic is taken to come in bursts: to save for what then does not come
+costs more than to spend on what is not quite the best."""
+_PRIOR_WINDOWS = 2.0
+"""What was taken to be counts for so many windows: a steady stream is soon known as one."""
 
 
 class Demand:

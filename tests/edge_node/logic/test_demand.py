@@ -82,6 +82,23 @@ def test_bursts_are_less_steady_than_independent_arrivals() -> None:
     assert together > 5.0 * alone
 
 
+def test_traffic_is_taken_for_bursts_until_windows_have_told() -> None:
+    """In the first two windows of independent arrivals, and when thirty have been seen."""
+    random = np.random.default_rng(3)
+    demand = Demand(WINDOW_S)
+    unsteadiness = []
+    for seconds in (120, 1_680):
+        for _ in range(seconds):
+            for _ in range(int(random.poisson(1.0))):
+                demand.add(1_000.0, 1_000.0)
+            demand.age(1.0)
+        units, variance = demand.forecast()
+        unsteadiness.append(float(variance.sum() / units.sum()) / 1_000.0)
+    at_first, later = unsteadiness
+    assert at_first > 8.0
+    assert later < 2.5
+
+
 @given(
     st.lists(
         st.tuples(
