@@ -199,8 +199,7 @@ class CropSettings(Settings):
     margin: float = Field(default=2.0, ge=1.0, le=10.0)
     """Side of the crop as a multiple of the side of the proposal's box."""
     side_min_px: int = Field(default=192, ge=16, le=4096)
-    """Shortest side of a crop in source pixels where its level has none; a smaller frame is sent
-    whole."""
+    """Shortest side of a crop in source pixels where its level has none; at most the frame's."""
     per_frame_max: int = Field(default=8, ge=1, le=1024)
     """Tracks of one frame that are asked about at most, those inside the same crops not counted;
     the others come with the frames that follow."""

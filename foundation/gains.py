@@ -29,7 +29,7 @@ from foundation.settings import Settings
 
 Floats = npt.NDArray[np.float32]
 
-FRAMING_BYTES = 150
+FRAMING_BYTES = 168
 """An escalation without its image and proposals: ids, names, instants, region, gRPC framing."""
 PROPOSAL_BYTES = 48
 _TEXTURE_STRIDE = 8

@@ -338,4 +338,5 @@ def _escalation(candidate: Candidate, image: bytes) -> Escalation:
         proposals=candidate.proposals,
         edge_bundle_digest="0" * DIGEST_DIGITS,
         reason=question.reason,
+        value=max(candidate.value, 0.0),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import RejectedError, RejectReason
 from foundation.escalations import (
+    DIGEST_DIGITS,
     Answer,
     Capabilities,
     Encoding,
@@ -21,6 +24,7 @@ from foundation.escalations import (
     Shed,
     Verdict,
 )
+from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES
 from foundation.wire import (
     capabilities_from_proto,
     capabilities_to_proto,
@@ -241,3 +245,34 @@ def test_unknown_encodings_are_left_out_of_capabilities() -> None:
     """An edge node chooses among the encodings that it knows."""
     message = escalation_pb2.GetCapabilitiesResponse(encodings=[2, 77])  # type: ignore[list-item]
     assert capabilities_from_proto(message).encodings == (Encoding.WEBP,)
+
+
+@pytest.mark.parametrize("proposals", [0, 1, 5])
+def test_what_a_budget_counts_around_an_image_is_what_it_takes(proposals: int) -> None:
+    """To the length of names and numbers: a budget that counts less is exceeded."""
+    escalation = Escalation(
+        id=uuid.uuid4().hex,
+        site="plant-nord",
+        camera="line-2-top",
+        track_id=70_000,
+        frame_sequence=9_000_000,
+        captured_at_ns=NOW_NS,
+        expires_at_ns=NOW_NS,
+        frame_width=1280,
+        frame_height=960,
+        region=Region(1000, 800, 1056, 856),
+        encoding=Encoding.WEBP,
+        image=b"i" * 600,
+        proposals=LabelledBoxes(
+            np.full((proposals, 4), 1010, np.float32),
+            np.full(proposals, 0.5, np.float32),
+            ("spurious_copper",) * proposals,
+        ),
+        edge_bundle_digest="d" * DIGEST_DIGITS,
+        reason="uncertain",
+        value=0.25,
+    )
+    message = escalation_to_proto(escalation, sent_at_ns=NOW_NS)
+    framing = 5 + 9  # of gRPC and HTTP/2
+    takes = message.ByteSize() + framing - len(escalation.image)
+    assert abs(takes - (FRAMING_BYTES + proposals * PROPOSAL_BYTES)) <= 15 + 10 * proposals

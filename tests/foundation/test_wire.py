@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import tracemalloc
-import uuid
 from collections.abc import Callable
 
 import grpc
@@ -25,7 +24,6 @@ from foundation.errors import (
     TransientError,
 )
 from foundation.escalations import (
-    DIGEST_DIGITS,
     Answer,
     Capabilities,
     Encoding,
@@ -38,7 +36,6 @@ from foundation.escalations import (
     Shed,
     Verdict,
 )
-from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES
 from foundation.wire import (
     ID_LENGTH_MAX,
     capabilities_from_proto,
@@ -143,21 +140,6 @@ def test_an_escalation_comes_back(escalation: Escalation, sent_at_ns: int) -> No
             assert getattr(found, name) == getattr(escalation, name), name
     assert_same_boxes(found.proposals, escalation.proposals)
     assert remaining_s == (escalation.expires_at_ns - sent_at_ns) / 1e9
-
-
-@pytest.mark.parametrize("proposals", [0, 1, 5])
-def test_what_a_budget_counts_around_an_image_is_what_it_takes(proposals: int) -> None:
-    """To the length of names and numbers: a budget that counts less is exceeded."""
-    message, box = sound(), sound().proposals[0]
-    message.id, message.edge_bundle_digest = uuid.uuid4().hex, "d" * DIGEST_DIGITS
-    message.site, message.camera, message.reason = "plant-nord", "line-2-top", "uncertain"
-    message.track_id, message.frame_sequence, message.value = 70_000, 9_000_000, 0.25
-    message.image = b"i" * 600
-    del message.proposals[:]
-    message.proposals.extend([box] * proposals)
-    framing = 5 + 9  # of gRPC and HTTP/2
-    takes = message.ByteSize() + framing - len(message.image)
-    assert abs(takes - (FRAMING_BYTES + proposals * PROPOSAL_BYTES)) <= 15 + 10 * proposals
 
 
 def test_the_remaining_time_needs_no_shared_clock() -> None:

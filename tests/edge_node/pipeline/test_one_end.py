@@ -152,7 +152,7 @@ async def test_refused_streams_cost_the_backlog_nothing(tmp_path: Path) -> None:
 
 async def test_sending_again_is_bounded_and_paid() -> None:
     """An escalator that sheds and sheds gets a tenth of the bytes of the budget in repetitions."""
-    bench = Bench(policy={"uplink_bytes_per_s": 1.0, "uplink_bytes_burst": 25_000.0})
+    bench = Bench(policy={"uplink_bytes_per_s": 1.0, "uplink_bytes_burst": 26_800.0})
     await bench.admit("a", expiry_s=1.5)
     sent = 0
     while not bench.endings:
@@ -161,18 +161,18 @@ async def test_sending_again_is_bounded_and_paid() -> None:
         if not taken.done():
             taken.cancel()
             continue
-        bench.lane.note_sent("a", 250)
+        bench.lane.note_sent("a", 268)
         sent += 1
         bench.reply("a", Shed(0.001))
     paid = [one.size_bytes for one in bench.news if isinstance(one, Repeated)]
     assert sent == 1 + len(paid)
-    assert sum(paid) == 250 * 10
+    assert sum(paid) == 268 * 10
     assert [one.outcome for one in bench.endings] == [EscalationOutcome.EXPIRED]
 
 
 async def test_broken_streams_repeat_within_the_budget_too() -> None:
     """What was taken and never written costs nothing; what was written waits for its bytes."""
-    bench = Bench(policy={"uplink_bytes_per_s": 12_500.0, "uplink_bytes_burst": 25_000.0})
+    bench = Bench(policy={"uplink_bytes_per_s": 13_400.0, "uplink_bytes_burst": 26_800.0})
     await bench.admit("a", expiry_s=30.0)
     for _ in range(20):
         assert await bench.send() == "a"
@@ -181,10 +181,10 @@ async def test_broken_streams_repeat_within_the_budget_too() -> None:
     begun_s = time.monotonic()
     for _ in range(16):
         assert await bench.send() == "a"
-        bench.lane.note_sent("a", 250)
+        bench.lane.note_sent("a", 268)
         bench.lane.set_connected(False, broken=True)
     assert await bench.send() == "a"
-    assert time.monotonic() - begun_s > 1.0, "six of 250 bytes at 1,250 a second"
+    assert time.monotonic() - begun_s > 1.0, "six of 268 bytes at 1,340 a second"
     assert not bench.endings
 
 
