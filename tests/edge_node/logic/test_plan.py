@@ -63,7 +63,7 @@ def test_a_free_byte_buys_the_best_level_and_a_dear_one_the_cheap_level() -> Non
     """And where a byte costs more than it brings, nothing is sent."""
     box = [[100, 100, 120, 120]]
     assert [ask.level for ask in plan(box, [[1.0], [0.5]], 0.0)] == [0]
-    assert [ask.level for ask in plan(box, [[1.0], [0.5]], 1.0 / 600)] == [1]
+    assert [ask.level for ask in plan(box, [[1.0], [0.5]], 1.0 / 650)] == [1]
     assert plan(box, [[1.0], [0.5]], 1.0) == []
 
 
