@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_node.config import CropSettings
-from edge_node.logic.rows import Floats, Mask
+from edge_node.logic.rows import Floats, Mask, Positions
 from foundation.escalations import Region
 from foundation.frames import Boxes
 from foundation.geometry import crop_within
@@ -44,9 +44,13 @@ class Cutter:
 
     Attributes:
         cuts: The ways that can be chosen, the one that shows most first.
+        order: (U,) the levels that can be chosen, in the order of their cuts.
+        owners: (U,) whose they are.
     """
 
     cuts: tuple[Cut, ...]
+    order: Positions
+    owners: tuple[Cut, ...]
 
     def __init__(self, settings: CropSettings, sides_px: Floats) -> None:
         """Takes the shortest side (L,) of a crop at each level."""
@@ -60,6 +64,11 @@ class Cutter:
         self.cuts = tuple(
             Cut(int(side), usable & (sides == side), ~usable | (sides != side))
             for side in np.unique(sides[usable])[::-1].tolist()
+        )
+        each = [cut.levels.nonzero()[0] for cut in self.cuts]
+        self.order = np.concatenate(each)
+        self.owners = tuple(
+            cut for cut, own in zip(self.cuts, each, strict=True) for _ in range(own.size)
         )
 
     def pixels(self, boxes: Boxes, frame_size: tuple[int, int]) -> Floats:

@@ -259,6 +259,8 @@ class Planner:
         sole = net - np.float32(prices.per_byte) * self._fixed_bytes - prices.per_request
         if prices.per_encode_s > 0:
             sole -= np.float32(prices.per_encode_s) * self._model.encode_s(pixels)
+        if sole.shape[1] == 1:  # as in most frames, and much faster
+            return self._cutter.owners[int(sole[self._cutter.order, 0].argmax())]
         most = self._crop.per_frame_max
 
         def worth(cut: Cut) -> tuple[float, float]:
