@@ -62,8 +62,7 @@ from reference_line.track_thresholds import FRAMES, VALIDATION_SEEDS
 from replay.recorded_lane import RecordedCloud, RecordedLane, wire_bytes
 
 LEVELS = ("webp80", "webp80/96", "webp80/56", "webp80/40")
-"""With less and less around the tracks, which saves more than stronger compression and harms less:
-of some twenty levels, those that none of the others surely outdoes in both bytes and gain."""
+"""With less and less around the tracks, which saves more than stronger compression does."""
 AGES_FRAMES = (MIN_TRACK_FRAMES, 60)
 """How long a track has lived when it is asked about: as soon as it may be, and later."""
 EDGE_SEEDS = (*VALIDATION_SEEDS, 203, 204)
