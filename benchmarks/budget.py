@@ -5,13 +5,15 @@
 
 Tracks come and go (benchmarks/spending/traffic.py) on a driven clock; five times a second those
 that live and are not sent are offered, best value per byte first (to `first come`, oldest first).
-Sizes are predicted with an error of 20 % and known once a crop is encoded. Each rule has the same
+Sizes are predicted with an error of 20 % and known once a crop is encoded; one that is not worth
+its price then is not sent, and is offered at its true size from then on. Each rule has the same
 bucket: 2 kB/s a camera, a burst of some seconds of that, 10 kB of it left to settlements.
 
     value    what was sent is worth, as a share of the most that the bucket could buy with the trace
              known in advance (benchmarks/spending/optimum.py: an upper bound)
     used     bytes sent, as a share of the most that the bucket could pay for
     overrun  the most bytes, over all stretches of time, above burst + rate x time; 0 when never
+    encoded  crops encoded for each one that was sent
 
 Stretches have heavy tails, so a trace of 10 000 s is no typical one: what is printed is the mean
 over several seeds with its spread (the standard deviation between seeds), and the worst overrun.
@@ -35,6 +37,7 @@ from benchmarks.spending.rules import (
     FirstCome,
     FixedThreshold,
     Priced,
+    Reply,
     Rule,
     Split,
     ValueIteration,
@@ -66,14 +69,18 @@ class Figures:
     used: float
     overrun_bytes: float
     sent: int
+    encoded: int
     decision_us: float
 
 
-def play(trace: Trace, rule: Rule, predicted: Array, end_s: float, *, oldest_first: bool) -> Array:
+def play(
+    trace: Trace, rule: Rule, predicted: Array, end_s: float, *, oldest_first: bool
+) -> tuple[Array, int]:
     """Plays a trace to a rule.
 
     Returns:
-        (N,) float64, when each track was sent, in seconds; nan for those that were not.
+        (N,) float64, when each track was sent, in seconds, nan for those that were not; and how
+        many crops were encoded and not sent.
     """
     sent_s: Array = np.full(len(trace.values), np.nan)
     arrives, leaves = trace.arrives_s.tolist(), trace.leaves_s.tolist()
@@ -82,7 +89,7 @@ def play(trace: Trace, rule: Rule, predicted: Array, end_s: float, *, oldest_fir
     rank = trace.arrives_s if oldest_first else -trace.values / predicted
     ranks = rank.tolist()
     live: list[int] = []
-    coming = 0
+    coming = forgone = 0
     for tick in range(1, int(end_s * DECISIONS_HZ) + 1):
         now_s = tick / DECISIONS_HZ
         now_ns = round(now_s * NS_PER_S)
@@ -96,13 +103,18 @@ def play(trace: Trace, rule: Rule, predicted: Array, end_s: float, *, oldest_fir
         live.sort(key=ranks.__getitem__)
         left = []
         for track in live:
-            paid = rule.pay(values[track], guesses[track], sizes[track], cameras[track], now_ns)
-            if paid:
+            offer = (values[track], guesses[track], sizes[track], cameras[track])
+            reply = rule.pay(*offer, now_ns)
+            if reply is Reply.SENT:
                 sent_s[track] = now_s
-            else:
-                left.append(track)
+                continue
+            left.append(track)
+            if reply is Reply.FORGONE:
+                forgone += 1
+                guesses[track] = sizes[track]
+                ranks[track] = -values[track] / sizes[track]
         live = left
-    return sent_s
+    return sent_s, forgone
 
 
 def worst_overrun(sent_s: Array, sizes: Array, rate: float, burst: float) -> float:
@@ -151,7 +163,7 @@ def measure(
             continue
         rule = build()
         begun_s = time.perf_counter()
-        sent_s = play(trace, rule, predicted, end_s, oldest_first=name == "first come")
+        sent_s, forgone = play(trace, rule, predicted, end_s, oldest_first=name == "first come")
         took_s = time.perf_counter() - begun_s
         sent = ~np.isnan(sent_s)
         found[name] = Figures(
@@ -159,6 +171,7 @@ def measure(
             used=float(trace.sizes[sent].sum()) / payable,
             overrun_bytes=worst_overrun(sent_s, trace.sizes, rate, burst),
             sent=int(sent.sum()),
+            encoded=int(sent.sum()) + forgone,
             decision_us=1e6 * took_s / max(1, len(sent)),
         )
     return found
@@ -183,7 +196,8 @@ def summary(rule: str, runs: Sequence[Figures]) -> str:
         f"  {rule:<16} value {values.mean():6.1%} ± {values.std():4.1%}  "
         f"used {used.mean():6.1%} ± {used.std():4.1%}  "
         f"overrun {max(run.overrun_bytes for run in runs):6.0f} B  "
-        f"sent {np.mean([run.sent for run in runs]):6.0f}"
+        f"sent {np.mean([run.sent for run in runs]):6.0f}  "
+        f"encoded {np.mean([run.encoded / max(1, run.sent) for run in runs]):5.2f}"
     )
 
 

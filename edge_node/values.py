@@ -31,6 +31,7 @@ class EscalationOutcome(enum.StrEnum):
     EXPIRED = "expired"
     FAILED = "failed"
     EVICTED = "evicted"
+    FORGONE = "forgone"  # encoded, and larger than it is worth; it may be asked about again
     WITHHELD = "withheld"
     """Decided and encoded, and never to be sent: in shadow, or by the egress policy."""
 
@@ -207,8 +208,7 @@ class Subject:
         box: (4,) float32, source pixels of the frame of capture.
         label: The edge's class name at that time.
         score: The edge's calibrated score at that time.
-        asked: True when the verdict is to decide about it; False when the crop merely shows it or
-            a part of it.
+        asked: Whether the verdict is to decide about it; else the crop merely shows some of it.
     """
 
     track_id: int
@@ -310,6 +310,7 @@ class Candidate:
         proposals: What the edge believes is in it, source pixels; the first is the question's own.
         level: How it is encoded.
         value: What an answer is worth; the spool evicts the least first.
+        image_bytes_max: A larger image is not worth sending.
     """
 
     question: Question
@@ -317,6 +318,7 @@ class Candidate:
     proposals: LabelledBoxes
     level: Level
     value: float
+    image_bytes_max: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,10 +344,11 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """News for the frame lane: the encoded size of a crop, which settles the byte budget."""
+    """News for the frame lane: how large a crop is, and whether it is forgone because of that."""
 
     escalation_id: str
     size_bytes: int
+    forgone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,10 @@ class Region:
         """Whether it is not empty and every pixel belongs to a frame of this size."""
         return 0 <= self.x1 < self.x2 <= frame_width and 0 <= self.y1 < self.y2 <= frame_height
 
+    def covers(self, frame_width: int, frame_height: int) -> bool:
+        """Whether it is the whole of a frame of this size."""
+        return (self.width, self.height) == (frame_width, frame_height)
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledBoxes:

@@ -196,7 +196,7 @@ def _ask_about(
     frame, edge = outcomes.frames[position], outcomes.edge[position]
     reference = reference_of(outcomes, position)
     members = np.flatnonzero((edge.scores >= GAIN_FLOOR) & inside_of(edge, region))
-    whole = (region.width, region.height) == frame.size
+    whole = region.covers(*frame.size)
     found = outcomes.proposals(position)
     reasons = found.boxes[inside_of(found, region)]
     gains, images, pixels = [], [], []

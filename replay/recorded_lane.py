@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from cloud_escalator.config import LimitSettings
 from cloud_escalator.logic.crops import Reporter
 from edge_node.config import EdgeSettings, FusionSettings
+from edge_node.logic.fate import Fate, fate_of_encoded
 from edge_node.logic.fuse import judge
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.frame_lane import FrameLane
@@ -173,11 +174,13 @@ class _Sink:
             image, found = encode_at(candidate.pixels, candidate.level), None
         else:
             image, found = self._cloud.answer(candidate)
-        self.sent_at.append((now_ns, wire_bytes(candidate, image)))
-        self._post(now_ns, Encoded(question.id, len(image)))
-        if self._cloud is None or found is None:
-            withheld = Ending(question.id, EscalationOutcome.WITHHELD, Cause.NONE, now_ns)
-            self._post(now_ns, withheld)
+        sizes, shadow = (len(image), candidate.image_bytes_max), self._cloud is None
+        fate = fate_of_encoded(*sizes, may_leave=True, shadow=shadow)
+        self._post(now_ns, Encoded(question.id, len(image), fate is Fate.FORGONE))
+        if fate is not Fate.FORGONE:
+            self.sent_at.append((now_ns, wire_bytes(candidate, image)))
+        if self._cloud is None or found is None or fate is not Fate.AGAIN:
+            self._post(now_ns, Ending(question.id, *fate.ending, now_ns))
             return
         arrival_ns = after_s(now_ns, self._latency_s)
         verdict = Verdict(question.id, Answer(found), self._cloud.digest)

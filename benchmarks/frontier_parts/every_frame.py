@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -87,7 +88,7 @@ def _answers(asked: EverythingAsked, chosen: Sequence[Offer], line: Line) -> Ite
             scene_moves=True,
         )
         crop = pixels[region.y1 : region.y2, region.x1 : region.x2].copy()
-        candidate = Candidate(question, crop, proposals, Level.parse(_LEVEL), 0.0)
+        candidate = Candidate(question, crop, proposals, Level.parse(_LEVEL), 0.0, math.inf)
         yield asked.answered(candidate, _LEVEL)
 
 

@@ -6,6 +6,7 @@ edge's tracks make it cut, the other among crops around all defects besides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,7 +95,7 @@ def options_of_defects(asked: EverythingAsked, levels: Sequence[str]) -> list[Op
                 scene_moves=True,
             )
             crop = pixels[region.y1 : region.y2, region.x1 : region.x2].copy()
-            candidate = Candidate(question, crop, LabelledBoxes.empty(), level, 0.0)
+            candidate = Candidate(question, crop, LabelledBoxes.empty(), level, 0.0, math.inf)
             one = asked.answered(candidate, text)
             worth = _worth_of(hindsight.claims([one]), asked)
             options.append(Option(-1 - number, worth, one))

@@ -7,6 +7,7 @@ joined by the edge node's own rules for still images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +91,9 @@ class TiledCloud:
             side_min_px=self._limits.image_side_min_px,
             pixels_max=self._limits.image_pixels_max,
         )
-        candidate = Candidate(question, pixels[:1, :1], LabelledBoxes.empty(), parsed, 0.0)
+        candidate = Candidate(
+            question, pixels[:1, :1], LabelledBoxes.empty(), parsed, 0.0, math.inf
+        )
         found = self._look(shown, (width, height))
         return Answered(question, found, wire_bytes(candidate, image))
 

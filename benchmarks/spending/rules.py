@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,15 @@ _TRACKS_DRAWN = 400
 _ITERATIONS_MAX = 4_000
 
 
+class Reply(enum.Enum):
+    """What a rule does about an offer."""
+
+    REFUSED = enum.auto()
+    FORGONE = enum.auto()
+    """It was encoded, and is larger than it is worth."""
+    SENT = enum.auto()
+
+
 class Rule(Protocol):
     """Decides about offers."""
 
@@ -28,8 +38,8 @@ class Rule(Protocol):
         """Hears of a new track."""
         ...
 
-    def pay(self, value: float, predicted: float, size: float, camera: int, now_ns: int) -> bool:
-        """Sends it or not; the size is known only once it is sent."""
+    def pay(self, value: float, predicted: float, size: float, camera: int, now_ns: int) -> Reply:
+        """Sends it or not; the size is known only once it is encoded, to be sent."""
         ...
 
 
@@ -50,14 +60,16 @@ class FirstCome:
         del predicted, now_ns
         return 0.0
 
-    def pay(self, value: float, predicted: float, size: float, camera: int, now_ns: int) -> bool:
-        """Sends what is worth its cost."""
+    def pay(self, value: float, predicted: float, size: float, camera: int, now_ns: int) -> Reply:
+        """Sends what is worth its cost, as predicted and as encoded."""
         del camera
         if value < self.cost(predicted, now_ns) or not self.bucket.holds(predicted, now_ns):
-            return False
+            return Reply.REFUSED
+        if value < self.cost(size, now_ns):
+            return Reply.FORGONE
         self.bucket.take(predicted)
         self.bucket.settle(predicted, size)
-        return True
+        return Reply.SENT
 
 
 class FixedThreshold(FirstCome):
@@ -102,11 +114,11 @@ class DualDescent(FirstCome):
             self._spent, self._moved_at_ns = 0.0, now_ns
         return self._price * predicted
 
-    def pay(self, value: float, predicted: float, size: float, camera: int, now_ns: int) -> bool:
+    def pay(self, value: float, predicted: float, size: float, camera: int, now_ns: int) -> Reply:
         """Sends what is worth its cost."""
-        paid = super().pay(value, predicted, size, camera, now_ns)
-        self._spent += size * paid
-        return paid
+        reply = super().pay(value, predicted, size, camera, now_ns)
+        self._spent += size * (reply is Reply.SENT)
+        return reply
 
 
 class ValueIteration(FirstCome):
@@ -159,14 +171,15 @@ class Priced:
         del camera
         self._ledger.learn(value, size, now_ns)
 
-    def pay(self, value: float, predicted: float, size: float, camera: int, now_ns: int) -> bool:
-        """Sends what the ledger charges."""
+    def pay(self, value: float, predicted: float, size: float, camera: int, now_ns: int) -> Reply:
+        """Sends what the ledger charges, if it turns out no larger than the ledger allows."""
         del camera
         reservation = self._ledger.reserve(value, predicted, now_ns)
         if not isinstance(reservation, Reservation):
-            return False
-        self._ledger.settle(reservation, size)
-        return True
+            return Reply.REFUSED
+        forgone = size > reservation.most_bytes
+        self._ledger.settle(reservation, 0.0 if forgone else size)
+        return Reply.FORGONE if forgone else Reply.SENT
 
 
 class Split:
@@ -185,6 +198,6 @@ class Split:
         """Hears of a new track."""
         self._parts[camera].learn(value, size, camera, now_ns)
 
-    def pay(self, value: float, predicted: float, size: float, camera: int, now_ns: int) -> bool:
+    def pay(self, value: float, predicted: float, size: float, camera: int, now_ns: int) -> Reply:
         """Sends what its camera's ledger charges."""
         return self._parts[camera].pay(value, predicted, size, camera, now_ns)

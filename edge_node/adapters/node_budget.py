@@ -163,14 +163,16 @@ class NodeBudget:
             node_price = self._node.price(shared_ns).of(size_bytes)
             unpaid = self._own.refusal(value, size_bytes, now_ns, costs + node_price)
             unpaid = unpaid or self._node.refusal(value, size_bytes, shared_ns, own_costs)
+            most_bytes = self.price(now_ns).affords(value - costs)
             if unpaid is None:
                 self._node.charge(size_bytes)
+                most_bytes = self._node.most_payable(size_bytes, most_bytes)
             if not self._write():
                 return Refusal.UNUSABLE
         if unpaid is not None:
             return unpaid
         self._own.charge(size_bytes)
-        return Reservation(size_bytes)
+        return Reservation(size_bytes, self._own.most_payable(size_bytes, most_bytes))
 
     def settle(self, reservation: Reservation, size_bytes: float) -> None:
         """Replaces the prediction by the encoded size; noted in the file when the lock is free."""

@@ -87,7 +87,7 @@ class Bids:
         """The price of a byte below which each of the tracks (N,) may be worth asking about."""
         boxes, cut = sighted(rows, at, view.size)
         gains = self._model.gains_of(scores[at], np.sqrt(box_areas(boxes)))
-        values = np.maximum(gains * rows["worth"][at], self._aim.least)
+        values = np.maximum(gains * rows["worth"][at], self._aim.least) / rows["heaviness"][at]
         boxes = self._looks.boxes_to_send(rows, at, boxes, cut)
         return self._planner.bids(boxes, values, view.size)
 

@@ -32,8 +32,8 @@ _RHYTHM_MEMORY_WINDOWS = 30.0
 _RECENT_WINDOWS = 0.25
 """The present, by which the next window is foretold: a longer one lags behind a swing."""
 _SHORTEST_S = 1e-9
-_WINDOWS_TRUSTED = 3.0
-"""With so many windows seen, half of their correlation is believed."""
+_WINDOWS_MIN = 3.0
+_CORRELATION_MAX = 0.9999
 _UNSTEADINESS_AT_FIRST, _UNSTEADINESS_MAX = 10.0, 30.0
 """Before windows have told, traffic is taken to come in bursts: to save for what then does not come
 costs more than to spend on what is not quite the best."""
@@ -130,14 +130,24 @@ class Demand:
     def _rhythm(self, squares_per_s: float) -> tuple[float, float]:
         """The correlation of one window with the next, and the variance left over independent's."""
         windows, total, squares, pairs, products, _ = self.record[_WINDOWS:_HEAD].tolist()
-        if windows < _WINDOWS_TRUSTED or squares_per_s <= 0.0:
+        if windows < _WINDOWS_MIN or squares_per_s <= 0.0:
             return 0.0, _UNSTEADINESS_AT_FIRST
         mean = total / windows
         variance = squares / windows - mean * mean
         if variance <= 0.0:
             return 0.0, 1.0
-        correlation = min(1.0, max(0.0, (products / pairs - mean * mean) / variance))
-        correlation *= windows / (windows + _WINDOWS_TRUSTED)
+        correlation = _believed((products / pairs - mean * mean) / variance, windows)
         left = variance * (1.0 - correlation * correlation) * self._window_s / squares_per_s
         seen = left * windows + _UNSTEADINESS_AT_FIRST * _PRIOR_WINDOWS
         return correlation, min(_UNSTEADINESS_MAX, max(1.0, seen / (windows + _PRIOR_WINDOWS)))
+
+
+def _believed(correlation: float, windows: float) -> float:
+    """A correlation less its standard error: what so few windows show by chance is none.
+
+    By Fisher's z, whose error is about one over the root of the number of pairs.
+    """
+    if correlation <= 0.0:
+        return 0.0
+    z = math.atanh(min(correlation, _CORRELATION_MAX)) - 1.0 / math.sqrt(max(windows - 1.0, 1.0))
+    return max(0.0, math.tanh(z))

@@ -1,4 +1,4 @@
-"""What becomes of an escalation by what was heard of it: one table, which a test holds to be total.
+"""What becomes of an escalation by its size and by what was heard of it; a test holds it total.
 
 It has ended where asking again cannot change the answer, and waits for another attempt where it
 can. How long it waits, and whether it is still wanted then, is the escalation lane's business.
@@ -14,11 +14,14 @@ from foundation.escalations import Answer, Expired, Outcome, Rejection, Shed
 
 
 class Fate(enum.Enum):
-    """How an escalation has ended, or that it is to be sent again."""
+    """How an escalation has ended, or that it is to be sent, perhaps again."""
 
     ANSWERED = (EscalationOutcome.ANSWERED, Cause.NONE)
     REJECTED = (EscalationOutcome.FAILED, Cause.REJECTED)
     TOO_LARGE = (EscalationOutcome.FAILED, Cause.TOO_LARGE)
+    FORGONE = (EscalationOutcome.FORGONE, Cause.NONE)
+    WITHHELD = (EscalationOutcome.WITHHELD, Cause.NONE)
+    FORBIDDEN = (EscalationOutcome.WITHHELD, Cause.EGRESS)
     AGAIN = None
 
     @property
@@ -56,3 +59,19 @@ def fate_of(outcome: Outcome) -> Fate:
             return REJECTIONS[reason]
         case Shed() | Expired():
             return Fate.AGAIN
+
+
+def fate_of_encoded(size_bytes: int, worth_bytes: float, *, may_leave: bool, shadow: bool) -> Fate:
+    """What becomes of a candidate that has been encoded.
+
+    Args:
+        size_bytes: Of its image.
+        worth_bytes: The largest image that is worth sending.
+        may_leave: The egress policy lets it.
+        shadow: Nothing is sent.
+    """
+    if not may_leave:
+        return Fate.FORBIDDEN
+    if size_bytes > worth_bytes:
+        return Fate.FORGONE
+    return Fate.WITHHELD if shadow else Fate.AGAIN

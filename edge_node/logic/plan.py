@@ -96,15 +96,29 @@ class Planner:
         self._usable = usable
         self._cutter.use(usable)
 
-    def learn_size(self, level: int, predicted: float, size_bytes: float) -> None:
-        """Hears what a crop at a level came to on the wire, and what had been predicted."""
-        ratio = self._size_ratio[level] * np.float32(size_bytes / max(predicted, 1.0))
+    def size_ratio(self, level: int) -> float:
+        """By what the bytes that the gain model says of this camera's crops are multiplied."""
+        return float(self._size_ratio[level])
+
+    def learn_size(self, level: int, size_ratio: float, times: float) -> float:
+        """Hears what an image at a level came to.
+
+        Args:
+            level: its.
+            size_ratio: what was known when its bytes were predicted.
+            times: how many times as many it took.
+
+        Returns:
+            How many times as many it took as would be predicted of it now.
+        """
+        ratio = np.float32(size_ratio * times)
         self._sizes_heard[level] += 1
         # The mean of the first few, so that a forecast is of use after the first crops.
         memory = np.maximum(_SIZE_MEMORY, np.float32(1 / self._sizes_heard[level]))
         step = memory * (ratio - self._size_ratio[level])
         self._size_ratio[level] = np.clip(self._size_ratio[level] + step, *_SIZE_RATIOS)
         self._bytes_per_px = (self._predicted_per_px * self._size_ratio)[:, None]
+        return size_ratio * times / self.size_ratio(level)
 
     def plan(
         self,
@@ -114,6 +128,7 @@ class Planner:
         frame_size: tuple[int, int],
         prices: Prices,
         texture: Texture,
+        heaviness: Floats | float = 1.0,
     ) -> list[Ask]:
         """The asks of one frame with a positive net value, the most valuable per byte first.
 
@@ -124,23 +139,24 @@ class Planner:
             frame_size: width and height of the frame.
             prices: what is given up.
             texture: looks at the pixels of a region.
+            heaviness: (N,) of the bytes that are predicted of a crop, how many times as many one
+                that shows the proposal takes.
         """
         if not anchors.any():
             return []
+        heaviness = np.broadcast_to(np.float32(heaviness), len(boxes))
         asks: list[Ask] = []
         net = 0.0
         if self._model.crop_share > 0:
-            cut, regions = self._worth_asking(boxes, gains, anchors, frame_size, prices)
+            cut, regions = self._worth_asking(boxes, gains, anchors, frame_size, prices, heaviness)
             if len(regions) == 0:
                 return []
             if len(regions) > 1:
                 regions = self._merge(regions, texture(Region(*regions[0].tolist())), cut)
-            asks, net = self._price(regions, boxes, gains, prices, texture, cut)
+            asks, net = self._price(regions, boxes, gains, prices, texture, cut, heaviness)
         if self._model.frame_share > 0:
             whole = np.array([[0, 0, *frame_size]], np.int64)
-            frame, frame_net = self._price(
-                whole, boxes, gains, prices, texture, self._cutter.cuts[0], whole=True
-            )
+            frame, frame_net = self._price(whole, boxes, gains, prices, texture)
             if frame_net > net:
                 asks = frame
         return sorted(asks, key=lambda ask: -ask.value / ask.size_bytes)
@@ -191,6 +207,7 @@ class Planner:
         prices: Prices,
         texture: float,
         box: Boxes | None = None,
+        heaviness: float = 1.0,
     ) -> Ask:
         """One crop that is cut already, at its best level; its net value may be negative.
 
@@ -201,6 +218,7 @@ class Planner:
             texture: of its pixels.
             box: (4,) what it shows, where a part of the crop around that will do; None: all of it
                 is sent.
+            heaviness: how many times the bytes that are predicted of such a crop it takes.
         """
         cuts = self._cutter.cuts if box is not None else self._cutter.cuts[:1]
         parts = [region if box is None else self._cutter.within(region, box, cut) for cut in cuts]
@@ -208,7 +226,8 @@ class Planner:
         for cut, part in zip(cuts, parts, strict=True):
             pixels[cut.levels] = part.width * part.height
         rest = pixels[:, 0] == 0
-        size, seconds, net = self._net(values[:, None], pixels, texture, 1, prices, rest)
+        worth = values[:, None]
+        size, seconds, net = self._net(worth, pixels, texture, 1, prices, rest, heaviness)
         level = int(net[:, 0].argmax())
         return Ask(
             region=next(p for cut, p in zip(cuts, parts, strict=True) if cut.levels[level]),
@@ -231,13 +250,14 @@ class Planner:
         anchors: Mask,
         frame_size: tuple[int, int],
         prices: Prices,
+        heaviness: Floats,
     ) -> tuple[Cut, Integers]:
         """How to cut, and regions of anchors whose gain pays for the pixels in them.
 
         What is shared is left aside.
         """
         at = anchors.nonzero()[0]
-        pixels = self._cutter.pixels(boxes[at], frame_size)
+        pixels = self._cutter.pixels(boxes[at], frame_size) * heaviness[at]
         net = np.float32(self._model.crop_share) * gains[:, at]
         net -= np.float32(prices.per_byte) * (self._bytes_per_px * pixels)
         cut = self._best_cut(net, pixels, prices)
@@ -291,21 +311,26 @@ class Planner:
         gains: Floats,
         prices: Prices,
         texture: Texture,
-        cut: Cut,
-        *,
-        whole: bool = False,
+        cut: Cut | None = None,
+        heaviness: Floats | float = 1.0,
     ) -> tuple[list[Ask], float]:
-        """Each region at its best level of a cut, where that has a net value; and their sum."""
+        """Each region at its best level of a cut, where that has a net value; and their sum.
+
+        Without a cut the region is the whole frame, whose bytes say nothing of a track.
+        """
         pixels = (regions[:, 2:] - regions[:, :2]).prod(axis=1)
         places = [Region(*region) for region in regions.tolist()]
         after = boxes[None, :, :2] >= regions[:, None, :2]
         inside = np.asarray((after & (boxes[None, :, 2:] <= regions[:, None, 2:])).all(axis=2))
         values = gains @ inside.T.astype(np.float32)
+        whole = cut is None
         values = self._model.frame_gain(values) if whole else self._model.crop_share * values
+        heavier = 1.0 if whole else np.where(inside, heaviness, 1).max(axis=1)
         textures = [texture(place) for place in places]
         # A whole frame is looked at wherever something is, so it carries no proposals.
         carried = 0 if whole else inside.sum(axis=1)
-        size, seconds, net = self._net(values, pixels, textures, carried, prices, cut.rest)
+        rest = (cut or self._cutter.cuts[0]).rest
+        size, seconds, net = self._net(values, pixels, textures, carried, prices, rest, heavier)
         asks, total = [], 0.0
         for column, level in enumerate(net.argmax(axis=0).tolist()):
             if net[level, column] <= 0:
@@ -333,12 +358,13 @@ class Planner:
         proposals: npt.ArrayLike,
         prices: Prices,
         rest: Mask,
+        heaviness: Floats | float = 1.0,
     ) -> tuple[Floats, Floats, Floats]:
         """Bytes on the wire, seconds of encoding and net value, each (L, R), of R regions.
 
         Net value is least at levels (L,) that are not to be chosen.
         """
-        size = self._model.image_bytes(pixels, textures) * self._size_ratio[:, None]
+        size = self._model.image_bytes(pixels, textures) * self._size_ratio[:, None] * heaviness
         size = size + np.float32(FRAMING_BYTES)
         size = size + np.float32(PROPOSAL_BYTES) * np.asarray(proposals, np.float32)
         seconds = self._model.encode_s(pixels)

@@ -241,8 +241,7 @@ class Policy:
             by_lot: It was drawn: paid whatever the price, and seen as well as can be.
         """
         prices = FREE if by_lot else self._aim.prices(view.now_ns)
-        whole = (region.width, region.height) == view.size
-        share = 1.0 if by_lot or whole else self._model.crop_share
+        share = 1.0 if by_lot or region.covers(*view.size) else self._model.crop_share
         values = np.float32(share * value) * self._model.retention
         ask = self.planner.choose(region, values, prices, view.texture(region))
         worth = OUTBIDS if by_lot else ask.value
@@ -292,7 +291,10 @@ class Policy:
         boxes, leaving = offers.places.boxes, offers.places.leaving
         refused = np.ones(len(at), np.bool_)
         worth = np.where(riders, values, 0)
-        asks = self.planner.plan(boxes, worth, offers.now, view.size, prices, view.texture)
+        heaviness = rows["heaviness"][at]
+        asks = self.planner.plan(
+            boxes, worth, offers.now, view.size, prices, view.texture, heaviness
+        )
         of_moment = offers.of_moment.copy()
         for ask in asks:
             # Crops may overlap: what another crop of this frame has just asked about counts there.
@@ -317,7 +319,9 @@ class Policy:
                 continue
             texture = texture_of(moment.pixels)
             of_crop = np.float32(self._model.crop_share) * values[:, position]
-            ask = self.planner.choose(moment.region, of_crop, prices, texture, moment.box)
+            ask = self.planner.choose(
+                moment.region, of_crop, prices, texture, moment.box, float(heaviness[position])
+            )
             alone = at[position : position + 1]
             refused[position] = False
             gain = float(gains[ask.level, position])

@@ -37,6 +37,7 @@ from foundation.escalations import Answer
 
 _ADDED_FRAMES = 12
 """What the edge begins to see so soon after a crop has shown the place was there already."""
+_HEAVINESS = (0.1, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,22 @@ class Reconciler:
             return []
         places = self._memories.positions([subject.track_id for subject in question.subjects])
         return list(self._let_go(question, places, (DEFERRED, ""), set()))
+
+    def forgo(self, question: Question, heaviness: float) -> None:
+        """A crop is not sent, since it is larger than it is worth; its ending follows.
+
+        Its tracks may be asked about again at once, by what such a crop takes.
+
+        Args:
+            question: Open, about it.
+            heaviness: How many times as many bytes it took as are predicted of it now.
+        """
+        if question.region.covers(question.frame_width, question.frame_height):
+            return  # it tells of the camera, and that has been learned
+        rows, asked = self._tracker.rows, [one.track_id for one in question.subjects if one.asked]
+        at = np.array([at for at in self._memories.positions(asked) if at >= 0], np.intp)
+        rows["heaviness"][at] = np.clip(rows["heaviness"][at] * heaviness, *_HEAVINESS)
+        rows["asked_at_ns"][at] = 0
 
     def foresee_additions(self) -> None:
         """Shadow: what begins where a withheld crop has just looked is not asked about either.

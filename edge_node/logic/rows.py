@@ -77,6 +77,8 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("suppression", np.int8),
         # By what the gain about a track that was offered is multiplied.
         ("worth", np.float32),
+        # How many times the bytes of a usual crop its crop took that turned out too dear.
+        ("heaviness", np.float32),
         # Merit of the moment that is held (0: none), and whether an audit may draw it: FORESEEN_*.
         ("held_merit", np.float32),
         ("foreseen", np.int8),
@@ -89,11 +91,12 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
 
 
 def new_rows(count: int, classes: int) -> Rows:
-    """Rows of zeros, without an opinion of the cloud or a gap that was asked about."""
+    """Rows of zeros, of tracks that nobody knows anything about yet."""
     rows = np.zeros(count, row_dtype(classes))
     rows["edge_label"] = NO_LABEL
     rows["cloud_label"] = NO_LABEL
     rows["gap_sequence"] = BEFORE_FIRST
+    rows["heaviness"] = 1
     return rows
 
 

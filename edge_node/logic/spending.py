@@ -10,6 +10,7 @@ frame, until nobody wants to know: the price may have fallen or the value risen 
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,12 +65,24 @@ class Price:
         """The cost of one escalation of this size."""
         return self.per_byte * size_bytes + self.per_request
 
+    def affords(self, worth: float) -> float:
+        """Up to which size an escalation that is worth so much is worth its cost."""
+        left = worth - self.per_request
+        return left / self.per_byte if self.per_byte > 0 else math.inf
+
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What a budget was charged for an escalation that is yet to be encoded."""
+    """What a budget was charged for an escalation that is yet to be encoded.
+
+    Attributes:
+        size_bytes: The predicted size.
+        most_bytes: If it turns out larger than this, it is worth less than it costs, or not to be
+            paid for, and must not be sent.
+    """
 
     size_bytes: float
+    most_bytes: float = math.inf
 
 
 class Budget(Protocol):
@@ -166,8 +179,9 @@ class Ledger:
         refusal = self.refusal(value, size_bytes, now_ns, costs)
         if refusal is not None:
             return refusal
+        most_bytes = self.price(now_ns).affords(value - costs)
         self.charge(size_bytes)
-        return Reservation(size_bytes)
+        return Reservation(size_bytes, self.most_payable(size_bytes, most_bytes))
 
     def refusal(self, value: float, size_bytes: float, now_ns: int, costs: float) -> Refusal | None:
         """Why an offer cannot be charged now; None when it can."""
@@ -183,6 +197,10 @@ class Ledger:
         """Takes what `refusal` has just allowed."""
         self.bytes.bucket.take(size_bytes)
         self.requests.bucket.take(1.0)
+
+    def most_payable(self, size_bytes: float, most_bytes: float) -> float:
+        """Up to which size what was just charged with a prediction can be paid without a debt."""
+        return max(size_bytes, min(most_bytes, size_bytes + self.bytes.bucket.level))
 
     def settle(self, reservation: Reservation, size_bytes: float) -> None:
         """Replaces the prediction by the encoded size; 0 gives the request back as well."""

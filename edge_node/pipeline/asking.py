@@ -88,7 +88,7 @@ class Asking:
             rules.ordinary,
             whole_frames=rules.gains.frame_share > 0,
         )
-        self._payments: dict[str, Reservation] = {}
+        self._payments: dict[str, tuple[Reservation, float]] = {}
         self._has_fused = False  # something, since the last frame
         self._frame_size = (0, 0)
         self._shown_at_ns = 0
@@ -168,15 +168,25 @@ class Asking:
 
     def hear_size(self, news: Encoded) -> None:
         """The encoded size of a crop settles what was paid."""
-        reservation = self._payments.pop(news.escalation_id, None)
+        payment = self._payments.pop(news.escalation_id, None)
         question = self._reconciler.question(news.escalation_id)
-        if reservation is None or question is None:
+        if payment is None or question is None:
             return
-        size = news.size_bytes + FRAMING_BYTES + PROPOSAL_BYTES * len(_asked(question))
-        self._policy.settle(reservation, size)
-        self._policy.planner.learn_size(
-            self._level_index[question.level], reservation.size_bytes, size
-        )
+        reservation, size_ratio = payment
+        asked, predicted = len(_asked(question)), reservation.size_bytes
+        size = news.size_bytes + _bytes_around(asked)
+        # With a whole frame no proposals are foreseen.
+        whole = question.region.covers(question.frame_width, question.frame_height)
+        times = news.size_bytes / (predicted - _bytes_around(0 if whole else asked))
+        level = self._level_index[question.level]
+        heaviness = self._policy.planner.learn_size(level, size_ratio, times)
+        self._policy.settle(reservation, 0 if news.forgone else size)
+        if news.forgone:
+            self._reconciler.forgo(question, heaviness)
+            return
+        # A promised risk asks also where the gain model expects harm.
+        self._metrics.forecast_gain.inc(max(0.0, question.gain))
+        self._metrics.forecast_bytes.inc(predicted)
         self._metrics.escalation_bytes.inc(size)
 
     def hear_accepted(self, news: Accepted) -> None:
@@ -194,9 +204,9 @@ class Asking:
 
     def hear_end(self, ending: Ending, fusion: Fusion) -> None:
         """An escalation has ended: its latency, its gain, its audit."""
-        reservation = self._payments.pop(ending.escalation_id, None)
-        if reservation is not None:  # it ended before it was encoded
-            self._policy.settle(reservation, 0)
+        payment = self._payments.pop(ending.escalation_id, None)
+        if payment is not None:  # it ended before it was encoded
+            self._policy.settle(payment[0], 0)
         self._auditing.end(ending, fusion, self._clock.now_ns())
         if fusion.question is None:
             return
@@ -259,9 +269,6 @@ class Asking:
         # A held moment may be older than an answer may take: the time to answer begins now.
         asked_at_ns = when[1] if decision.moment is None else self._clock.now_ns()
         self._metrics.asks[decision.reason].inc()
-        # A promised risk asks also where the gain model expects harm.
-        self._metrics.forecast_gain.inc(max(0.0, decision.gain))
-        self._metrics.forecast_bytes.inc(decision.reservation.size_bytes)
         if self._sink is None:
             raise RuntimeError("nothing is decided where there is nobody to ask")
         level = self._levels[decision.level]
@@ -280,10 +287,12 @@ class Asking:
             np.clip(np.array([subject.score for subject in subjects], np.float32), 0, 1),
             tuple(subject.label for subject in subjects),
         )
-        self._payments[question.id] = decision.reservation
+        size_ratio = self._policy.planner.size_ratio(decision.level)
+        self._payments[question.id] = (decision.reservation, size_ratio)
         if draw is not None:
             self._auditing.open(question.id, draw)
-        self._sink.offer(Candidate(question, crop, proposals, level, decision.value))
+        most_bytes = decision.reservation.most_bytes - _bytes_around(len(subjects))
+        self._sink.offer(Candidate(question, crop, proposals, level, decision.value, most_bytes))
 
     def _count_suppressed(self) -> None:
         for cause, count in self._policy.suppressed.items():
@@ -292,6 +301,11 @@ class Asking:
 
 def _asked(question: Question) -> list[Subject]:
     return [subject for subject in question.subjects if subject.asked]
+
+
+def _bytes_around(proposals: int) -> int:
+    """Bytes on the wire around the image of a crop that carries so many proposals."""
+    return FRAMING_BYTES + PROPOSAL_BYTES * proposals
 
 
 def _cut(decision: Decision, view: View) -> tuple[tuple[int, int], Pixels]:

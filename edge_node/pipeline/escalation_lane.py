@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from edge_node.config import EdgeSettings
 from edge_node.logic.egress import digest_of, may_leave_late
-from edge_node.logic.fate import Fate, fate_of
+from edge_node.logic.fate import Fate, fate_of, fate_of_encoded
 from edge_node.logic.fresh import FreshEscalations
 from edge_node.metrics import EdgeMetrics
 from edge_node.pipeline.backlog import Again, Backlog
@@ -47,8 +47,7 @@ _BACKLOG_EXPIRY_S = 30.0
 """What an escalator is given for one of the backlog, whose live result nobody waits for."""
 _PAUSE_S = 1.0
 """Before more of the backlog is sent to an escalator that had no time for one."""
-_ATTEMPTS_MAX = 20
-_KEEP_S = 2.0
+_ATTEMPTS_MAX, _KEEP_S = 20, 2.0
 
 
 class EscalationLane:
@@ -66,7 +65,7 @@ class EscalationLane:
         """Takes what it works with.
 
         Args:
-            settings: Of the edge node. In shadow crops are encoded and counted; nothing is sent.
+            settings: Of the edge node. In shadow what would be sent is withheld.
             encoder: Compresses crops.
             spool: Keeps escalations on disk; None: they end when they are no longer fresh.
             post: Brings news to the frame lane; may be called from any thread.
@@ -110,14 +109,15 @@ class EscalationLane:
     def deliver(
         self, candidate: Candidate, escalation: Escalation | None, *, may_leave: bool = True
     ) -> None:
-        """Takes what the encoder made of a candidate; ends what failed or may not leave."""
+        """Takes what the encoder made of a candidate; ends it where that is not to be sent."""
         if escalation is None:
             self._endings.finish(candidate.question, EscalationOutcome.FAILED, Cause.UNENCODABLE)
             return
-        self._post(Encoded(escalation.id, len(escalation.image)))
-        if self._withholds or not may_leave:
-            outcome, cause = EscalationOutcome.WITHHELD, Cause.NONE if may_leave else Cause.EGRESS
-            self._endings.finish(candidate.question, outcome, cause)
+        sizes = (len(escalation.image), candidate.image_bytes_max)
+        fate = fate_of_encoded(*sizes, may_leave=may_leave, shadow=self._withholds)
+        self._post(Encoded(escalation.id, len(escalation.image), fate is Fate.FORGONE))
+        if fate is not Fate.AGAIN:
+            self._endings.finish(candidate.question, *fate.ending)
             return
         question, value, run = candidate.question, candidate.value, self._endings.run_id
         self.call(self._admit, Kept(escalation, question, value, run, self._egress_digest))
@@ -333,14 +333,14 @@ class EscalationLane:
         # What has ended here but is not yet noted, or is still open here, stays handed out. The
         # spool may have read these before it was told, for a slow disk takes its time.
         busy = self._endings.unnoted.union(self._hand.ids)
-        wanted, withheld = [], (EscalationOutcome.WITHHELD, Cause.EGRESS)
+        wanted = []
         for kept in backlog:
             if kept.question.id in busy:
                 continue
             if may_leave_late(self._egress, kept.escalation, kept.egress):
                 wanted.append(kept)
             else:
-                self._endings.finish(kept.question, *withheld, kept=kept)
+                self._endings.finish(kept.question, *Fate.FORBIDDEN.ending, kept=kept)
         self._backlog.note(wanted)
         self._hand.note_change()
 

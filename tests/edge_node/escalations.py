@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edge_node.values import Candidate, Question, Subject
@@ -33,7 +35,7 @@ def candidate(id_: str, *, expiry_s: float = 5.0, value: float = 0.24) -> Candid
         gain=0.24,
         scene_moves=True,
     )
-    return Candidate(question, np.zeros((48, 64, 3), np.uint8), PROPOSALS, LEVEL, value)
+    return Candidate(question, np.zeros((48, 64, 3), np.uint8), PROPOSALS, LEVEL, value, math.inf)
 
 
 def escalation(id_: str, *, expiry_s: float = 5.0, size: int = 100) -> Escalation:

@@ -188,3 +188,14 @@ def test_frames_are_kept_where_they_are_wanted(keep: bool) -> None:
         for sequence in range(5):
             lane.step(sequence, PICTURE)
         assert _kinds(lane.end())["frame"] == (5 if keep else 0)
+
+
+@pytest.mark.parametrize("rollout", ["enforce", "shadow"])
+def test_what_is_larger_than_it_is_worth_is_forgone_and_not_counted(rollout: str) -> None:
+    """Noise takes more than is predicted, and than there is; at its true size it is paid."""
+    crops = run(Confirming(), settings(rollout)).escalations
+    tight = run(Confirming(), settings(rollout, uplink_bytes_burst=9_000.0))
+    ends = Counter(one["outcome"] for one in tight.records if one["type"] == "escalation")
+    assert crops == 2
+    assert ends["forgone"] >= 1
+    assert tight.escalations == sum(ends.values()) - ends["forgone"]

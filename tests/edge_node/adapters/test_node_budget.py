@@ -97,6 +97,28 @@ def test_all_cameras_see_the_price_that_one_learnt(tmp_path: Path) -> None:
         assert cheap.price(clock.now_ns()).per_byte > 0.001
 
 
+def test_crop_may_turn_out_as_large_as_both_prices_and_both_buckets_allow(tmp_path: Path) -> None:
+    """At first nothing has a price and the smaller bucket is the limit; then the prices are."""
+    clock = ManualClock()
+    with cameras(tmp_path, clock, 1, Limits(200.0, 6_000.0, 10.0, 100.0)) as (one,):
+        reserve(one, clock, 0.0)
+        clock.advance_s(FILL_S)
+        bought = reserve(one, clock, 1_000.0)
+        assert isinstance(bought, Reservation)
+        assert bought.most_bytes == pytest.approx(6_000.0)
+        for _ in range(600):
+            clock.advance_s(1.0)
+            for _ in range(20):
+                one.learn(1.0, 1_000.0, clock.now_ns())
+            one.reserve(1.0, 1_000.0, clock.now_ns())
+        price = one.price(clock.now_ns())
+        assert price.per_byte > 0
+        value = 1.0 + price.of(1_500.0)
+        bought = one.reserve(value, 1_000.0, clock.now_ns(), costs=1.0)
+        assert isinstance(bought, Reservation)
+        assert bought.most_bytes == pytest.approx(1_500.0)
+
+
 def test_held_lock_refuses_at_once_and_notes_follow(tmp_path: Path) -> None:
     """While another has the lock nothing is charged; a settlement made meanwhile is not lost."""
     clock = ManualClock()

@@ -99,6 +99,21 @@ def test_traffic_is_taken_for_bursts_until_windows_have_told() -> None:
     assert later < 2.5
 
 
+def test_chance_is_not_taken_for_a_rhythm() -> None:
+    """Of ten windows none tells of the next: mostly the mean is expected, as it is remembered."""
+    random = np.random.default_rng(5)
+    remembered = np.exp(np.arange(10) / 10.0)
+    moved = 0
+    for _ in range(300):
+        demand, windows = Demand(1.0), random.lognormal(size=10)
+        for units in windows.tolist():
+            demand.add(1_000.0, units)
+            demand.age(1.0)
+        mean = float(np.average(windows, weights=remembered))
+        moved += abs(float(demand.forecast()[0].sum()) / mean - 1) > 0.05
+    assert moved < 30
+
+
 @given(
     st.lists(
         st.tuples(

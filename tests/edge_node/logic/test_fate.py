@@ -6,7 +6,7 @@ import typing
 
 import pytest
 
-from edge_node.logic.fate import REJECTIONS, Fate, fate_of
+from edge_node.logic.fate import REJECTIONS, Fate, fate_of, fate_of_encoded
 from edge_node.values import EscalationOutcome
 from foundation.errors import RejectReason
 from foundation.escalations import Answer, Expired, LabelledBoxes, Outcome, Rejection, Shed
@@ -41,3 +41,12 @@ def test_what_is_sent_again_has_not_ended() -> None:
     """Asking how is a mistake."""
     with pytest.raises(ValueError, match="not ended"):
         _ = Fate.AGAIN.ending
+
+
+@pytest.mark.parametrize("shadow", [False, True])
+def test_what_is_encoded_is_sent_where_it_may_leave_and_is_worth_it(*, shadow: bool) -> None:
+    """In shadow it ends in the same way, but for what would be sent."""
+    would_leave = Fate.WITHHELD if shadow else Fate.AGAIN
+    assert fate_of_encoded(100, 100.0, may_leave=True, shadow=shadow) is would_leave
+    assert fate_of_encoded(101, 100.0, may_leave=True, shadow=shadow) is Fate.FORGONE
+    assert fate_of_encoded(101, 100.0, may_leave=False, shadow=shadow) is Fate.FORBIDDEN

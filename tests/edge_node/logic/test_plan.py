@@ -247,7 +247,7 @@ def test_nothing_is_planned_above_the_highest_bid(
     model = gain_model(crop_share=shares[0], frame_share=shares[1])
     planner = Planner(model, SETTINGS)
     for level in (0, 1):
-        planner.learn_size(level, 1000.0, 1000.0 * size_ratio)
+        planner.learn_size(level, 1.0, size_ratio)
     boxes = np.array(scene[0], np.float32)
     gains = np.full((2, len(boxes)), [[0.2], [0.1]], np.float32)
     bids = planner.bids(boxes, gains, FRAME)
@@ -277,7 +277,7 @@ def test_crops_that_turn_out_smaller_than_predicted_pay_a_higher_price() -> None
     dear = Prices(1.5 * float(planner.bids(box, gains, FRAME)[0]))
     assert planner.plan(box, gains, anchors, FRAME, dear, flat) == []
     for level in (0, 1):
-        planner.learn_size(level, 1000.0, 100.0)
+        planner.learn_size(level, 1.0, 0.1)
     value, size, _ = planner.quote(box, gains, FRAME, dear)
     assert value[0] > dear.per_byte * size[0]
     assert len(planner.plan(box, gains, anchors, FRAME, dear, flat)) == 1
@@ -306,3 +306,39 @@ def test_time_to_encode_counts_when_a_side_is_chosen() -> None:
     gains, dear = np.array([[0.25], [0.2]], np.float32), Prices(1e-6, 0.0, 5.0)
     (ask,) = planner.plan(box, gains, np.array([True]), FRAME, dear, flat)
     assert ask.level == 1
+
+
+def test_crop_around_a_heavy_track_is_predicted_to_take_more() -> None:
+    """So it bids less, and of two alike the other one pays."""
+    planner = Planner(gain_model(), SETTINGS)
+    boxes = np.array([[100, 100, 120, 120], [400, 300, 420, 320]], np.float32)
+    gains, both = np.full((2, 2), [[0.2], [0.0]], np.float32), np.ones(2, np.bool_)
+    heaviness = np.array([3.0, 1.0], np.float32)
+    asks = planner.plan(boxes, gains, both, FRAME, Prices(0.0), flat, heaviness)
+    image = [ask.size_bytes - FRAMING_BYTES - PROPOSAL_BYTES for ask in asks]
+    assert [ask.members.tolist() for ask in asks] == [[1], [0]]
+    assert image[1] == pytest.approx(3 * image[0], rel=0.01)
+    held = planner.choose(asks[0].region, gains[:, 0], Prices(0.0), 1.0, boxes[1], 3.0)
+    assert held.size_bytes == pytest.approx(asks[1].size_bytes, abs=1)
+    dear = Prices(0.2 / (2 * image[0]))
+    (ask,) = planner.plan(boxes, gains, both, FRAME, dear, flat, heaviness)
+    assert ask.members.tolist() == [1]
+
+
+def test_planner_says_what_a_crop_takes_beside_what_it_would_predict_now() -> None:
+    """The first one teaches it all there is to know; the tenth is one of ten."""
+    planner = Planner(gain_model(), SETTINGS)
+    assert planner.learn_size(0, planner.size_ratio(0), 2.0) == pytest.approx(1.0)
+    for _ in range(8):
+        assert planner.learn_size(0, planner.size_ratio(0), 1.0) == pytest.approx(1.0)
+    assert planner.size_ratio(0) == pytest.approx(2.0)
+    # Thrice as many as predicted, of which a tenth is now expected of all.
+    assert planner.learn_size(0, 2.0, 3.0) == pytest.approx(6.0 / 2.4)
+
+
+def test_crops_that_were_on_their_way_together_teach_the_same() -> None:
+    """They were predicted alike, before any was encoded."""
+    planner = Planner(gain_model(), SETTINGS)
+    for _ in range(8):
+        planner.learn_size(0, 1.0, 0.25)
+    assert planner.size_ratio(0) == pytest.approx(0.25)

@@ -154,7 +154,7 @@ def test_bytes_are_reserved_and_settled() -> None:
     assert asking.suppressed == {Suppression.BUDGET_BYTES: 1}
     predicted = first[0].reservation.size_bytes
     asking.settle(first[0].reservation, 700)
-    asking.planner.learn_size(first[0].level, predicted, 700)
+    asking.planner.learn_size(first[0].level, 1.0, 700 / predicted)
     assert consider(asking, rows, 11) == [], "what was refused rests for a moment"
     second = consider(asking, rows, 12, now_ns=NOW_NS + 100_000_000)
     assert len(second) == 1

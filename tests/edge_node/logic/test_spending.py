@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,8 +80,34 @@ def test_crop_that_was_never_sent_costs_nothing() -> None:
 
 
 def test_price_of_an_escalation() -> None:
-    """Its bytes and the request."""
-    assert Price(0.5, 2.0).of(10.0) == pytest.approx(7.0)
+    """Its bytes and the request, and what can be bought for as much."""
+    price = Price(0.5, 2.0)
+    assert price.of(10.0) == pytest.approx(7.0)
+    assert price.affords(7.0) == pytest.approx(10.0)
+    assert Price(0.0, 2.0).affords(7.0) == math.inf
+
+
+def test_reservation_holds_up_to_what_the_offer_is_worth() -> None:
+    """Of a crop the ledger says beforehand how large it may turn out."""
+    ledger = Ledger(LIMITS)
+    offer_for(ledger, 600, [(1.0, 2_000.0)] * 3)
+    now_ns = 600 * NS_PER_S
+    price = ledger.price(now_ns)
+    value = 0.1 + 1.5 * price.of(2_000.0)
+    bought = ledger.reserve(value, 2_000.0, now_ns, costs=0.1)
+    assert isinstance(bought, Reservation)
+    assert bought.most_bytes == pytest.approx(price.affords(value - 0.1))
+    assert 2_000.0 < bought.most_bytes < 3_500.0
+
+
+def test_free_crop_may_take_what_is_there_and_makes_no_debt() -> None:
+    """Without a price the bucket is the limit, headroom and all."""
+    ledger = Ledger(LIMITS)
+    bought = ledger.reserve(1.0, 50_000.0, 0)
+    assert isinstance(bought, Reservation)
+    assert bought.most_bytes == pytest.approx(120_000.0)
+    ledger.settle(bought, bought.most_bytes)
+    assert ledger.bytes.bucket.available(0) == pytest.approx(-LIMITS.bytes_headroom)
 
 
 @given(
@@ -98,6 +126,8 @@ def test_buckets_are_never_taken_below_the_headroom(
         now_ns += step_ns
         ledger.learn(value, size_bytes, now_ns)
         answer = ledger.reserve(value, size_bytes, now_ns)
+        if isinstance(answer, Reservation):
+            assert answer.most_bytes >= size_bytes
         if isinstance(answer, Reservation) and size_bytes <= 110_000.0:
             assert ledger.bytes.bucket.level >= LIMITS.bytes_headroom - 1e-6
             assert ledger.requests.bucket.level >= -1e-9

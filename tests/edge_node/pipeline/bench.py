@@ -119,6 +119,11 @@ class AskingBench:
         """The encoder says what a crop came to."""
         self.asking.hear_size(Encoded(candidate.question.id, size_bytes))
 
+    def forgo(self, candidate: Candidate, size_bytes: int) -> None:
+        """The encoder says that a crop came to more than it is worth."""
+        self.asking.hear_size(Encoded(candidate.question.id, size_bytes, forgone=True))
+        self.end(candidate, EscalationOutcome.FORGONE)
+
     def end(
         self,
         candidate: Candidate,

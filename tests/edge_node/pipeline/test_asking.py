@@ -50,14 +50,15 @@ def test_held_moment_is_asked_about_as_it_was_and_has_its_whole_time() -> None:
     assert question.subjects[0].box == pytest.approx([300, 200, 320, 220], abs=0.5)
 
 
-def test_forecast_counts_what_is_decided_and_realized_what_is_answered() -> None:
+def test_forecast_counts_what_is_sent_and_realized_what_is_answered() -> None:
     """Gain and bytes: before, as encoded, and what the answer changed."""
     bench = AskingBench()
     bench.frames(10, DOUBTFUL)
     (candidate,) = bench.offered
+    assert bench.count("edge_policy_forecast_gain_total") == 0  # perhaps it will be forgone
+    bench.encode(candidate, 900)
     assert bench.count("edge_policy_forecast_gain_total") == pytest.approx(0.45 * 0.55, abs=0.01)
     assert bench.count("edge_policy_forecast_bytes_total") > 500
-    bench.encode(candidate, 900)
     assert bench.count("edge_escalation_bytes_total") == 900 + FRAMING_BYTES + PROPOSAL_BYTES
     assert bench.count("edge_policy_realized_gain_total") == 0
     bench.end(candidate)  # the cloud sees nothing there: 0.45 was published for what counts 0
@@ -82,12 +83,46 @@ def test_predicted_sizes_follow_those_that_came() -> None:
         before, bytes_before = len(bench.offered), bench.count("edge_policy_forecast_bytes_total")
         while len(bench.offered) == before:
             bench.frame(DOUBTFUL)
-        predicted.append(bench.count("edge_policy_forecast_bytes_total") - bytes_before)
         bench.encode(bench.offered[-1], 500)
+        predicted.append(bench.count("edge_policy_forecast_bytes_total") - bytes_before)
         bench.end(bench.offered[-1], EscalationOutcome.EXPIRED)
     true = 500 + FRAMING_BYTES + PROPOSAL_BYTES
     assert predicted[0] > 2 * true
     assert predicted[-1] == pytest.approx(true, rel=0.1)
+
+
+def test_forgone_crop_costs_nothing_and_is_offered_anew_at_what_it_takes() -> None:
+    """Without a pause; its bytes and its request are given back."""
+    bench = AskingBench({"requests_per_s": 1e-6, "requests_burst": 3.0})
+    bench.frames(6, seen((300, 200, 0.45), (500, 100, 0.45)))
+    heavy, usual = bench.offered
+    bench.encode(usual, 1_000)
+    assert heavy.image_bytes_max > 100_000  # nothing has a price yet
+    predicted = bench.count("edge_policy_forecast_bytes_total")
+    bench.forgo(heavy, 3_000)
+    assert bench.count("edge_policy_forecast_bytes_total") == predicted
+    sent = 1_000 + FRAMING_BYTES + PROPOSAL_BYTES
+    assert bench.count("edge_escalation_bytes_total") == sent
+    bench.frame(seen((300, 200, 0.45), (500, 100, 0.45)))
+    again = bench.offered[2]
+    assert again.question.subjects[0].track_id == heavy.question.subjects[0].track_id
+    bench.encode(again, 3_000)
+    predicted = bench.count("edge_policy_forecast_bytes_total") - predicted
+    assert predicted == pytest.approx(3_000 + FRAMING_BYTES + PROPOSAL_BYTES, rel=0.05)
+    assert bench.count("edge_policy_asks_total", reason="uncertain") == 3
+
+
+def test_forgone_whole_frame_waits_and_blames_no_track() -> None:
+    """It tells of the camera what the next prediction knows."""
+    frames_only = variance_gains([LevelCosts(level="webp80")], crop_share=0.0, frame_share=1.0)
+    bench = AskingBench(gains=frames_only)
+    bench.frames(6, DOUBTFUL)
+    (whole,) = bench.offered
+    assert (whole.question.region.width, whole.question.region.height) == (WIDTH, HEIGHT)
+    bench.forgo(whole, 200_000)
+    bench.frames(6, DOUBTFUL)
+    assert len(bench.offered) == 1
+    assert bench.tracker.rows["heaviness"].tolist() == [1.0]
 
 
 @pytest.mark.parametrize("outcome", [EscalationOutcome.EVICTED, EscalationOutcome.FAILED])

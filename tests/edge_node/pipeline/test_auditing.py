@@ -128,6 +128,7 @@ def test_audit_that_its_answer_does_not_decide_is_lost() -> None:
         (EscalationOutcome.SHED, False, True),
         (EscalationOutcome.FAILED, False, True),
         (EscalationOutcome.EVICTED, True, True),
+        (EscalationOutcome.FORGONE, False, True),
         (EscalationOutcome.ANSWERED, False, False),
         (EscalationOutcome.ANSWERED, True, False),
         (EscalationOutcome.WITHHELD, False, False),

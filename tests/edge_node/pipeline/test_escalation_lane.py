@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -75,6 +76,12 @@ class Bench:
         self.lane.offer(offered)
         self.lane.deliver(offered, escalation(id_, expiry_s=expiry_s))
         await asyncio.sleep(0)
+
+    def deliver(self, id_: str, image_bytes_max: float) -> None:
+        """The encoder delivers a crop of 100 bytes, of which so many are worth sending."""
+        offered = replace(candidate(id_), image_bytes_max=image_bytes_max)
+        self.lane.offer(offered)
+        self.lane.deliver(offered, escalation(id_))
 
     async def send(self) -> str:
         """The uplink takes the next one."""
@@ -248,6 +255,25 @@ async def test_drain_ends_what_is_left_as_failed(bench: Bench) -> None:
         (EscalationOutcome.FAILED, Cause.SHUTDOWN)
     }
     assert len(bench.endings) == 2
+
+
+@pytest.mark.parametrize("withholds", [False, True])
+async def test_crop_that_turned_out_larger_than_it_is_worth_is_not_sent(*, withholds: bool) -> None:
+    """The frame lane hears that before the ending; the next one is sent, or withheld."""
+    bench = Bench(withholds=withholds)
+    bench.deliver("large", 99.0)
+    bench.deliver("as worth", 100.0)
+    await asyncio.sleep(0)
+    assert [(n.escalation_id, n.forgone) for n in bench.news if isinstance(n, Encoded)] == [
+        ("large", True),
+        ("as worth", False),
+    ]
+    assert isinstance(bench.news[0], Encoded)
+    assert (bench.endings[0].outcome, bench.endings[0].cause) == ("forgone", "")
+    assert (bench.counted("forgone"), bench.counted("withheld")) == (1, withholds)
+    if not withholds:
+        assert await bench.send() == "as worth"
+    await bench.lane.drain(0.0)
 
 
 async def test_shadow_encodes_counts_and_sends_nothing() -> None:
