@@ -6,10 +6,11 @@ Fifty tracks, in two scenes of the policy side by side: as most frames are, wher
 been answered or are out of the band and five are worth less than a byte costs; and the
 worst, where all fifty may be asked about for the first time and eight are. Fusion beside it: a crop
 as most are, with a handful of tracks, and a crop of the whole scene with every track in it; and a
-usual frame before which a usual verdict has come, as one piece. A verdict is judged on the event
-loop, all else is done by the frame lane. The lookout and the audit are listed apart. Times are CPU
-time of the one thread, in milliseconds, so that other work on the machine does not count as ours;
-the share of the frame lane's wall-clock time is larger where that waits for a processor.
+usual frame before which a usual verdict has come. A verdict is judged on the event loop, all else
+is done by the frame lane. The lookout and the audit are listed apart, and `all of it` is the sum of
+what one frame paid for. Times are CPU time of the one thread, in milliseconds, so that other work
+on the machine does not count as ours; the share of the frame lane's wall-clock time is larger where
+that waits for a processor.
 """
 
 from __future__ import annotations
@@ -210,12 +211,13 @@ class Crowd:
         )
         self._sequence = FRAMES
         self._scores = scores
+        self._fused = False
 
-    def decide(self, *, busy: bool = False) -> None:
-        """The policy over one frame, and the doubt about what stands."""
-        self._sequence += 1
+    def decide(self) -> None:
+        """The policy over one frame that has been looked at, and the doubt about what stands."""
         now_ns = self._sequence * NS_PER_FRAME
         rows, view = self.tracker.rows, View(self._sequence, now_ns, now_ns, PIXELS)
+        busy, self._fused = self._fused or self._lookout.looked, False
         overrule(rows)
         self._policy.consider(rows, view, rows["score"], busy=busy)
 
@@ -233,15 +235,16 @@ class Crowd:
         found = LabelledBoxes(theirs, np.full(5, 0.9, np.float32), (LABELS[0],) * 5)
         self._ending = answered(question, found)
 
-    def fuse_and_decide(self) -> None:
-        """A frame before which a verdict has come."""
+    def fuse(self) -> None:
+        """The verdict is joined to the tracks before the next frame."""
         self._reconciler.end(self._ending)
-        self.decide(busy=True)
+        self._fused = True
 
     def look(self) -> None:
-        """The lookout over one frame; every fourth is looked at closely."""
-        rows = self.tracker.rows
-        list(self._lookout.look(rows, PIXELS, self._scores, scene_moves=False))
+        """The lookout over the next frame; one in four is looked at closely."""
+        self._sequence += 1
+        rows, busy = self.tracker.rows, self._fused
+        list(self._lookout.look(rows, PIXELS, self._scores, scene_moves=False, busy=busy))
 
     def audit(self) -> None:
         """The lottery of one frame: its empty place."""
@@ -258,10 +261,11 @@ FUSION: dict[str, Callable[[Round], None]] = {
     "fuse, per verdict": Round.fuse,
 }
 FRAME: dict[str, Callable[[Crowd], None]] = {
-    "policy, per frame": Crowd.decide,
-    "lookout, per frame": Crowd.look,
-    "audit, per frame": Crowd.audit,
+    "lookout": Crowd.look,
+    "policy": Crowd.decide,
+    "audit": Crowd.audit,
 }
+ANSWERED_FRAME = {"fusion": Crowd.fuse, **FRAME}
 Figures = dict[str, dict[str, dict[str, float]]]
 
 
@@ -271,13 +275,31 @@ class Stopwatch:
     def __init__(self) -> None:
         self._spent: dict[tuple[str, str], list[float]] = {}
 
-    def time(self, scene: str, part: str, work: Callable[[], None], *, counts: bool) -> None:
-        """Does a piece of work; while warming up it does not count."""
+    def time(self, scene: str, part: str, work: Callable[[], None], *, counts: bool) -> float:
+        """Does a piece of work and says what it took; while warming up it does not count."""
         started_ns = time.thread_time_ns()
         work()
         taken_ms = (time.thread_time_ns() - started_ns) / 1e6
         if counts:
-            self._spent.setdefault((scene, part), []).append(taken_ms)
+            self.note(scene, part, taken_ms)
+        return taken_ms
+
+    def note(self, scene: str, part: str, taken_ms: float) -> None:
+        """What a piece of work took."""
+        self._spent.setdefault((scene, part), []).append(taken_ms)
+
+    def time_frame(
+        self, scene: str, parts: dict[str, Callable[[Crowd], None]], crowd: Crowd, *, counts: bool
+    ) -> None:
+        """Does all that one frame pays for, and notes parts and sums."""
+        taken = {
+            part: self.time(scene, part, partial(work, crowd), counts=counts)
+            for part, work in parts.items()
+        }
+        if counts and "fusion" in taken:
+            self.note(scene, "fusion and policy", taken["fusion"] + taken["policy"])
+        if counts:
+            self.note(scene, "all of it", sum(taken.values()))
 
     def figures(self) -> Figures:
         """Milliseconds by scene, part and quantile."""
@@ -300,14 +322,14 @@ def measure(rounds: int) -> Figures:
             for part, fuse in FUSION.items():
                 watch.time(scene.name, part, partial(fuse, one), counts=counts)
         one_answered = Crowd("usual", number)
-        for _ in range(SETTLING_FRAMES):
-            one_answered.decide()
+        # So many that the verdict falls into every turn of the lookout and the chores.
+        for _ in range(SETTLING_FRAMES + number % 8):
+            for work in FRAME.values():
+                work(one_answered)
         one_answered.ask()
-        part = "fusion and policy"
-        watch.time("frame with a verdict", part, one_answered.fuse_and_decide, counts=counts)
-        for name, crowd in (("usual frame", usual), ("worst frame", Crowd("worst", number))):
-            for part, decide in FRAME.items():
-                watch.time(name, part, partial(decide, crowd), counts=counts)
+        watch.time_frame("frame with a verdict", ANSWERED_FRAME, one_answered, counts=counts)
+        watch.time_frame("usual frame", FRAME, usual, counts=counts)
+        watch.time_frame("worst frame", FRAME, Crowd("worst", number), counts=counts)
         gc.collect(0)
     gc.enable()
     return watch.figures()

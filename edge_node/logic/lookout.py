@@ -35,7 +35,7 @@ _PRICED_MAX = 2
 _GOLDEN = (5**0.5 - 1) / 2
 _EVERY_FRAMES = 4
 """The background and the novelty of every so many frames are looked at: both change slowly, as do
-the prices that a gap meets."""
+the prices that a gap meets. A look costs time, so it may be put off by as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class Lookout:
 
     Attributes:
         abstained: Why the background had nothing to say about the last frame, if it was looked at.
+        looked: Whether the last frame was looked at closely, for its background and novelty.
     """
 
     def __init__(
@@ -109,9 +110,10 @@ class Lookout:
         self._rules = NoveltyRules()
         self._watch = NoveltyWatch(self._rules)
         self._frames = 0
+        self._next_look = _EVERY_FRAMES
         self._p_value = 1.0
-
         self.abstained = Abstention.NONE
+        self.looked = False
 
     @property
     def novel(self) -> bool:
@@ -119,7 +121,7 @@ class Lookout:
         return self._watch.novel
 
     def look(
-        self, rows: Rows, pixels: Pixels, scores: Scores, *, scene_moves: bool
+        self, rows: Rows, pixels: Pixels, scores: Scores, *, scene_moves: bool, busy: bool = False
     ) -> Iterator[Sight]:
         """What is worth asking about in a frame that the model looked at.
 
@@ -131,6 +133,7 @@ class Lookout:
             pixels: uint8 BGR (height, width, 3).
             scores: Calibrated, of all detections of the frame.
             scene_moves: Whether everything moves as one.
+            busy: The frame lane has had verdicts to fuse: a close look waits for another frame.
         """
         height, width = pixels.shape[:2]
         self.abstained = Abstention.NONE
@@ -141,8 +144,10 @@ class Lookout:
         self._frames += 1
         if self._settings.gaps:
             yield from self._gaps_of(rows, width, height)
-        if self._frames % _EVERY_FRAMES:
+        self.looked = self._frames >= self._next_look + busy * _EVERY_FRAMES
+        if not self.looked:
             return
+        self._next_look = self._frames + _EVERY_FRAMES
         picture = small_picture(pixels)
         if self._settings.background:
             change = self._background.observe(

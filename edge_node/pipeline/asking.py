@@ -109,11 +109,12 @@ class Asking:
             return
         self._reconciler.foresee_additions()
         self._worth.note_frame(view.sequence, view.captured_at_ns)
-        sights = list(self._lookout.look(rows, view.pixels, scores, scene_moves=scene_moves))
+        busy, self._has_fused = self._has_fused, False
+        looking = self._lookout.look(rows, view.pixels, scores, scene_moves=scene_moves, busy=busy)
+        sights = list(looking)
         if self._lookout.abstained is not Abstention.NONE:
             self._metrics.background_abstentions[self._lookout.abstained.value].inc()
-        scores, busy = self._lookout.temper(rows["score"]), self._has_fused
-        self._has_fused = False
+        scores, busy = self._lookout.temper(rows["score"]), busy or self._lookout.looked
         for decision in self._policy.consider(rows, view, scores, busy=busy):
             self._send(decision, *_cut(decision, view))
         self._count_suppressed()

@@ -129,6 +129,16 @@ def test_frames_of_another_size_have_another_background() -> None:
     assert out.abstained is Abstention.LEARNING
 
 
+def test_close_look_waits_while_a_frame_is_busy_but_not_for_long() -> None:
+    """One frame in four is looked at; one that has verdicts to fuse leaves it to the next."""
+    out, looked = lookout(), []
+    for number in range(1, 25):
+        busy = number == 4 or number > 9
+        list(out.look(NOBODY, ground(number), NO_SCORES, scene_moves=False, busy=busy))
+        looked += [number] * out.looked
+    assert looked == [5, 9, 17]
+
+
 def test_gap_is_asked_about_once_per_gap() -> None:
     """The track is found again and lost again: that is another gap."""
     out, rows = lookout(background=False), rows_of(LOST)
