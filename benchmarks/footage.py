@@ -10,9 +10,10 @@ minute, so it is played again and again, as one stream that jumps back at the en
 the pictures, not the budget, the prices or the tracks. Audits are off: they are drawn by lot.
 Imported models come without calibration and with everyone's thresholds, so the band is set here:
 from 0.2, where YOLOX's scores begin to mean something, to 0.7. There is no truth: gain is what the
-product counts, the cloud taken as right. A shadow knows two figures of bytes: what it predicted
-when it decided (`edge_policy_forecast_bytes`), and what its crops took when they were encoded
-(`edge_escalation_bytes`); what was sent is counted on the wire.
+product counts, the cloud taken as right. How well the bytes of one crop are predicted is told by
+the share that took less than 0.7 or more than 1.4 times as many. A shadow knows two figures of
+bytes: what it predicted when it decided (`edge_policy_forecast_bytes`), and what its crops took
+when they were encoded (`edge_escalation_bytes`); what was sent is counted on the wire.
 """
 
 from __future__ import annotations
@@ -178,6 +179,7 @@ def describe(clip: Clip, runs: Mapping[str, LaneRun], frames: int) -> dict[str, 
             name: round(forecast[name] / happened[name] - 1, 4) if happened[name] else None
             for name in forecast
         },
+        "sizes_far_off": round(_far_off(enforced.metrics.size_ratio), 3),
         "corrections": {str(effect): effects[str(effect)] for effect in Effect},
     }
 
@@ -189,6 +191,18 @@ def _total(counter: prometheus_client.Counter) -> float:
         for sample in metric.samples
         if sample.name.endswith("_total")
     )
+
+
+def _far_off(ratios: prometheus_client.Histogram) -> float:
+    """The share of observations that are at most 0.7 or above 1.4."""
+    buckets = {
+        sample.labels["le"]: sample.value
+        for metric in ratios.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_bucket")
+    }
+    near = buckets["1.4"] - buckets["0.7"]
+    return 1 - near / max(1.0, buckets["+Inf"])
 
 
 def _print(figures: Mapping[str, Any]) -> None:
@@ -204,6 +218,7 @@ def _print(figures: Mapping[str, Any]) -> None:
         print(f"{name:<24}{forecast:>14,.1f}{figures['happened'][name]:>14,.1f}{shown:>10}")
     effects = ", ".join(f"{count} {effect}" for effect, count in figures["corrections"].items())
     print(f"corrections: {effects}")
+    print(f"{figures['sizes_far_off']:.0%} of the crops took under 0.7 or over 1.4 times the bytes")
 
 
 def main(argv: list[str] | None = None) -> int:

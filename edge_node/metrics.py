@@ -37,6 +37,7 @@ _FRAME_BUCKETS = (
     *(0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.010, 0.012, 0.015, 0.020, 0.025, 0.033),
     *(0.050, 0.066, 0.1, 0.2, 0.5, 1.0),
 )
+_RATIO_BUCKETS = (0.25, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0, 2.8, 4.0)
 _VERDICT_BUCKETS = (
     *(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0),
     *(1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0),
@@ -188,7 +189,7 @@ class EdgeMetrics:
         self.asks = {reason: asks.labels(camera=camera, reason=reason.value) for reason in Reason}
         self.forecast_bytes = Counter(
             "edge_policy_forecast_bytes",
-            "Bytes that the escalations decided on were predicted to take, in shadow too.",
+            "Bytes that escalations were predicted to take, those forgone left out, in shadow too.",
             ["camera"],
             registry=registry,
         ).labels(camera=camera)
@@ -208,6 +209,13 @@ class EdgeMetrics:
             "edge_escalation_bytes",
             "Bytes of escalations as encoded, each counted once; compare with the forecast.",
             ["camera"],
+            registry=registry,
+        ).labels(camera=camera)
+        self.size_ratio = Histogram(
+            "edge_escalation_size_ratio",
+            "Bytes of an escalation as encoded over those predicted of it, forgone ones too.",
+            ["camera"],
+            buckets=_RATIO_BUCKETS,
             registry=registry,
         ).labels(camera=camera)
         prices = Gauge(

@@ -147,7 +147,8 @@ class Lookout:
         self.looked = self._frames >= self._next_look + busy * _EVERY_FRAMES
         if not self.looked:
             return
-        self._next_look = self._frames + _EVERY_FRAMES
+        # What was put off does not put off the next: which frames are looked at stays the same.
+        self._next_look = (self._frames // _EVERY_FRAMES + 1) * _EVERY_FRAMES
         picture = small_picture(pixels)
         if self._settings.background:
             change = self._background.observe(

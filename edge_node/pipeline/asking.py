@@ -176,6 +176,7 @@ class Asking:
         reservation, size_ratio = payment
         asked, predicted = len(_asked(question)), reservation.size_bytes
         size = news.size_bytes + _bytes_around(asked)
+        self._metrics.size_ratio.observe(size / predicted)
         # With a whole frame no proposals are foreseen.
         whole = question.region.covers(question.frame_width, question.frame_height)
         times = news.size_bytes / (predicted - _bytes_around(0 if whole else asked))

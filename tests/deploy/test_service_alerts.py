@@ -127,6 +127,8 @@ ESCALATION = [
     Case("HardcaseEscalationsLost", escalations(answered=19, expired=1), False),
     Case("HardcaseEscalationsLost", escalations(answered=5, shed=5, failed=5), False),
     Case("HardcaseEscalationsLost", escalations(answered=8, expired=2, withheld=90), True),
+    Case("HardcaseEscalationsLost", escalations(answered=8, expired=2, forgone=90), True),
+    Case("HardcaseEscalationsLost", escalations(answered=8, forgone=90), False),
     Case("HardcaseEscalationsLost", escalations(answered=0, expired=0), False),
     Case("HardcaseNodeBudgetUnwritten", budget("unwritten", 1), True),
     Case("HardcaseNodeBudgetUnwritten", budget("contended", 1), False),

@@ -136,7 +136,7 @@ def test_close_look_waits_while_a_frame_is_busy_but_not_for_long() -> None:
         busy = number == 4 or number > 9
         list(out.look(NOBODY, ground(number), NO_SCORES, scene_moves=False, busy=busy))
         looked += [number] * out.looked
-    assert looked == [5, 9, 17]
+    assert looked == [5, 8, 16, 24]
 
 
 def test_gap_is_asked_about_once_per_gap() -> None:
