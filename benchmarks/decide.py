@@ -38,7 +38,7 @@ from edge_node.logic.aim import OUTBIDS, BudgetAim
 from edge_node.logic.audit import AuditSampler
 from edge_node.logic.fuse import judge
 from edge_node.logic.lookout import Lookout
-from edge_node.logic.plan import Planner
+from edge_node.logic.plan import Ask, Planner
 from edge_node.logic.policy import Decision, Policy
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reconsider import overrule
@@ -98,6 +98,12 @@ def boxes_at(centres: Floats, side: float) -> Floats:
     return np.concatenate([centres - half, centres + half], axis=1)
 
 
+def decision_about(region: Region) -> Decision:
+    """To ask about the first two tracks with this crop."""
+    crop = Ask(region, 0, np.array([0, 1]), 0.4, 4000, 3736, 1.0, 0.002)
+    return Decision(crop, (0, 1), Reason.UNCERTAIN, 0.4, Reservation(4000.0))
+
+
 def ask(reconciler: Reconciler, decision: Decision, sequence: int) -> Question:
     """Opens a question about a frame."""
     return reconciler.ask(
@@ -145,8 +151,7 @@ class Round:
 
     def ask(self) -> None:
         """One decision becomes a question."""
-        region, paid = self._scene.region, Reservation(4000.0)
-        decision = Decision(region, 0, (0, 1), Reason.UNCERTAIN, 0.4, 0.4, paid)
+        decision = decision_about(self._scene.region)
         self._question = ask(self.reconciler, decision, FRAMES - 1)
 
     def judge(self) -> None:
@@ -228,7 +233,7 @@ class Crowd:
         left, top = np.maximum(boxes[nearest, :2].min(axis=0) - 40, 0).astype(int).tolist()
         right, bottom = (boxes[nearest, 2:].max(axis=0) + 40).astype(int).tolist()
         region = Region(left, top, min(right, WIDTH), min(bottom, HEIGHT))
-        decision = Decision(region, 0, (0, 1), Reason.UNCERTAIN, 0.4, 0.4, Reservation(4000.0))
+        decision = decision_about(region)
         question = ask(self._reconciler, decision, self._sequence - 1)
         added = boxes[nearest[:1]] + np.float32(30)
         theirs = np.concatenate([boxes[nearest] + np.float32(1), added])

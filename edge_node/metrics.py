@@ -7,6 +7,7 @@ than counting does. All objects are thread-safe.
 
 from __future__ import annotations
 
+import enum
 import math
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -21,7 +22,6 @@ from edge_node.values import (
     FrameOutcome,
     IgnoredPart,
     IgnoredVerdict,
-    LinkFailure,
     NodeEvent,
     Reason,
     Suppression,
@@ -42,6 +42,16 @@ _VERDICT_BUCKETS = (
     *(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0),
     *(1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0),
 )
+
+
+class LinkFailure(enum.StrEnum):
+    """Why a connection to the escalator failed or broke."""
+
+    UNAVAILABLE = "unavailable"
+    NOT_AN_ESCALATOR = "not_an_escalator"
+    REFUSED = "refused"
+    ENDED_BY_ESCALATOR = "ended_by_escalator"
+    IDENTITY = "identity"
 
 
 class EdgeMetrics:

@@ -31,7 +31,8 @@ class EscalationOutcome(enum.StrEnum):
     EXPIRED = "expired"
     FAILED = "failed"
     EVICTED = "evicted"
-    FORGONE = "forgone"  # encoded, and larger than it is worth; it may be asked about again
+    FORGONE = "forgone"
+    """Encoded, and larger than it is worth; its tracks may be asked about again."""
     WITHHELD = "withheld"
     """Decided and encoded, and never to be sent: in shadow, or by the egress policy."""
 
@@ -104,16 +105,6 @@ class AuditLoss(enum.StrEnum):
     """It was asked, and no answer came; in shadow none does."""
     UNDECIDED = "undecided"
     """The answer decides nothing about the track."""
-
-
-class LinkFailure(enum.StrEnum):
-    """Why a connection to the escalator failed or broke."""
-
-    UNAVAILABLE = "unavailable"
-    NOT_AN_ESCALATOR = "not_an_escalator"
-    REFUSED = "refused"
-    ENDED_BY_ESCALATOR = "ended_by_escalator"
-    IDENTITY = "identity"
 
 
 class IgnoredVerdict(enum.StrEnum):
@@ -208,7 +199,8 @@ class Subject:
         box: (4,) float32, source pixels of the frame of capture.
         label: The edge's class name at that time.
         score: The edge's calibrated score at that time.
-        asked: Whether the verdict is to decide about it; else the crop merely shows some of it.
+        asked: True when the verdict is to decide about it; False when the crop merely shows it or
+            a part of it.
     """
 
     track_id: int

@@ -179,7 +179,7 @@ class _Sink:
         self._post(now_ns, Encoded(question.id, len(image), fate is Fate.FORGONE))
         if fate is not Fate.FORGONE:
             self.sent_at.append((now_ns, wire_bytes(candidate, image)))
-        if self._cloud is None or found is None or fate is not Fate.AGAIN:
+        if self._cloud is None or found is None or fate is not Fate.SEND:
             self._post(now_ns, Ending(question.id, *fate.ending, now_ns))
             return
         arrival_ns = after_s(now_ns, self._latency_s)

@@ -22,9 +22,9 @@ import grpc.aio
 from cryptography import x509
 
 from edge_node.config import EdgeSettings, EscalatorSettings
-from edge_node.metrics import EdgeMetrics
+from edge_node.metrics import EdgeMetrics, LinkFailure
 from edge_node.ports import UplinkFeed
-from edge_node.values import IgnoredVerdict, LinkFailure
+from edge_node.values import IgnoredVerdict
 from foundation.certificates import CertificateFiles, CertificateMetrics
 from foundation.clock import Clock, elapsed_s
 from foundation.errors import (

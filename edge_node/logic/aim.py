@@ -169,6 +169,12 @@ class RateAim(BudgetAim):
             self._tokens.bucket.take(1.0)
         return answer
 
+    def settle(self, reservation: Reservation, size_bytes: float) -> None:
+        """Replaces the predicted size by the true one; 0 gives the token back as well."""
+        super().settle(reservation, size_bytes)
+        if size_bytes == 0.0:
+            self._tokens.bucket.settle(1.0, 0.0)
+
 
 class RiskAim(BudgetAim):
     """Whatever the edge doubts as much as the promised risk does not let it keep.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_node.logic.aim import Aim
-from edge_node.logic.due import sighted
+from edge_node.logic.due import heaviness_of, sighted
 from edge_node.logic.looks import Looks
 from edge_node.logic.plan import Planner
 from edge_node.logic.rows import Floats, Mask, Positions, Rows
@@ -87,7 +87,8 @@ class Bids:
         """The price of a byte below which each of the tracks (N,) may be worth asking about."""
         boxes, cut = sighted(rows, at, view.size)
         gains = self._model.gains_of(scores[at], np.sqrt(box_areas(boxes)))
-        values = np.maximum(gains * rows["worth"][at], self._aim.least) / rows["heaviness"][at]
+        values = np.maximum(gains * rows["worth"][at], self._aim.least)
+        values /= heaviness_of(rows, at, view.now_ns)
         boxes = self._looks.boxes_to_send(rows, at, boxes, cut)
         return self._planner.bids(boxes, values, view.size)
 

@@ -29,6 +29,7 @@ _BORDER_PX = 2.0
 _INWARDS = np.array([1, 1, -1, -1], np.float32)
 _LOOKUPS_MAX = 8
 """Tracks of one frame that are looked up in the lottery; the others have their turn later."""
+_HEAVY_S = 5.0
 _NS_PER_S = 1_000_000_000
 
 
@@ -126,6 +127,19 @@ def cooling_down(rows: Rows, at: Positions, cooldown_s: float, now_ns: int) -> M
     asked_at_ns = rows["asked_at_ns"][at]
     since_ns = max(0, now_ns - round(cooldown_s * _NS_PER_S))
     return np.asarray((asked_at_ns > since_ns) & (asked_at_ns <= now_ns), np.bool_)
+
+
+def heaviness_of(rows: Rows, at: Positions, now_ns: int) -> Floats:
+    """By what predicted bytes are multiplied where a crop shows a track (N,).
+
+    What one crop of a track took fades within seconds: the next one shows it in another way.
+    """
+    heaviness = rows["heaviness"][at]
+    heavy = (heaviness > 1).nonzero()[0]
+    if heavy.size:
+        since_s = (now_ns - rows["forgone_at_ns"][at[heavy]]) / _NS_PER_S
+        heaviness[heavy] **= np.exp(-np.maximum(since_s, 0.0) / _HEAVY_S)
+    return heaviness
 
 
 def foresee_draws(rows: Rows, at: Positions, foresees: Callable[[int], bool]) -> None:

@@ -19,10 +19,11 @@ class Fate(enum.Enum):
     ANSWERED = (EscalationOutcome.ANSWERED, Cause.NONE)
     REJECTED = (EscalationOutcome.FAILED, Cause.REJECTED)
     TOO_LARGE = (EscalationOutcome.FAILED, Cause.TOO_LARGE)
+    NO_ROOM = (EscalationOutcome.EVICTED, Cause.ENCODE_QUEUE_FULL)
     FORGONE = (EscalationOutcome.FORGONE, Cause.NONE)
     WITHHELD = (EscalationOutcome.WITHHELD, Cause.NONE)
     FORBIDDEN = (EscalationOutcome.WITHHELD, Cause.EGRESS)
-    AGAIN = None
+    SEND = None
 
     @property
     def ending(self) -> tuple[EscalationOutcome, Cause]:
@@ -33,7 +34,7 @@ class Fate(enum.Enum):
         """
         ending: tuple[EscalationOutcome, Cause] | None = self.value
         if ending is None:
-            raise ValueError("an escalation that is sent again has not ended")
+            raise ValueError("an escalation that is to be sent has not ended")
         return ending
 
 
@@ -46,7 +47,7 @@ REJECTIONS = {
     RejectReason.UNSUPPORTED_ENCODING: Fate.REJECTED,
     RejectReason.INFERENCE_FAILED: Fate.REJECTED,
     # An operator can mend the certificate; the escalation is as good as it was.
-    RejectReason.NOT_PERMITTED: Fate.AGAIN,
+    RejectReason.NOT_PERMITTED: Fate.SEND,
 }
 
 
@@ -58,7 +59,7 @@ def fate_of(outcome: Outcome) -> Fate:
         case Rejection(reason, _):
             return REJECTIONS[reason]
         case Shed() | Expired():
-            return Fate.AGAIN
+            return Fate.SEND
 
 
 def fate_of_encoded(size_bytes: int, worth_bytes: float, *, may_leave: bool, shadow: bool) -> Fate:
@@ -74,4 +75,4 @@ def fate_of_encoded(size_bytes: int, worth_bytes: float, *, may_leave: bool, sha
         return Fate.FORBIDDEN
     if size_bytes > worth_bytes:
         return Fate.FORGONE
-    return Fate.WITHHELD if shadow else Fate.AGAIN
+    return Fate.WITHHELD if shadow else Fate.SEND

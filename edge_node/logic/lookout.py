@@ -144,7 +144,9 @@ class Lookout:
         self._frames += 1
         if self._settings.gaps:
             yield from self._gaps_of(rows, width, height)
-        self.looked = self._frames >= self._next_look + busy * _EVERY_FRAMES
+        looks_for_something = self._settings.background or self._ordinary is not None
+        due = self._frames >= self._next_look + busy * _EVERY_FRAMES
+        self.looked = due and looks_for_something
         if not self.looked:
             return
         # What was put off does not put off the next: which frames are looked at stays the same.

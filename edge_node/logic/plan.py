@@ -55,6 +55,8 @@ class Ask:
         members: Positions of the proposals that lie whole inside, most valuable first.
         value: Expected gain of the answer.
         size_bytes: Predicted bytes on the wire.
+        image_bytes: Of these, the image's.
+        heaviness: Its factor that is due to the proposals which it shows.
         encode_s: Predicted seconds of encoding.
     """
 
@@ -63,6 +65,8 @@ class Ask:
     members: Positions
     value: float
     size_bytes: int
+    image_bytes: int
+    heaviness: float
     encode_s: float
 
     def about(self, which: Mask, gains: Floats) -> Ask:
@@ -100,16 +104,13 @@ class Planner:
         """By what the bytes that the gain model says of this camera's crops are multiplied."""
         return float(self._size_ratio[level])
 
-    def learn_size(self, level: int, size_ratio: float, times: float) -> float:
+    def learn_size(self, level: int, size_ratio: float, times: float) -> None:
         """Hears what an image at a level came to.
 
         Args:
             level: its.
             size_ratio: what was known when its bytes were predicted.
             times: how many times as many it took.
-
-        Returns:
-            How many times as many it took as would be predicted of it now.
         """
         ratio = np.float32(size_ratio * times)
         self._sizes_heard[level] += 1
@@ -118,7 +119,6 @@ class Planner:
         step = memory * (ratio - self._size_ratio[level])
         self._size_ratio[level] = np.clip(self._size_ratio[level] + step, *_SIZE_RATIOS)
         self._bytes_per_px = (self._predicted_per_px * self._size_ratio)[:, None]
-        return size_ratio * times / self.size_ratio(level)
 
     def plan(
         self,
@@ -235,6 +235,8 @@ class Planner:
             members=np.zeros(0, np.intp),
             value=float(values[level]),
             size_bytes=int(size[level, 0]),
+            image_bytes=int(size[level, 0]) - FRAMING_BYTES - PROPOSAL_BYTES,
+            heaviness=heaviness,
             encode_s=float(seconds[level, 0]),
         )
 
@@ -325,10 +327,12 @@ class Planner:
         values = gains @ inside.T.astype(np.float32)
         whole = cut is None
         values = self._model.frame_gain(values) if whole else self._model.crop_share * values
-        heavier = 1.0 if whole else np.where(inside, heaviness, 1).max(axis=1)
+        heavier = np.ones(len(regions), np.float32)
+        if not whole:
+            heavier = np.where(inside, heaviness, 0).max(axis=1)
         textures = [texture(place) for place in places]
         # A whole frame is looked at wherever something is, so it carries no proposals.
-        carried = 0 if whole else inside.sum(axis=1)
+        carried = np.zeros(1, np.intp) if whole else inside.sum(axis=1)
         rest = (cut or self._cutter.cuts[0]).rest
         size, seconds, net = self._net(values, pixels, textures, carried, prices, rest, heavier)
         asks, total = [], 0.0
@@ -344,7 +348,9 @@ class Planner:
                     level=level,
                     members=members,
                     value=float(values[level, column]),
-                    size_bytes=int(size[level, column]),
+                    size_bytes=(total_bytes := int(size[level, column])),
+                    image_bytes=total_bytes - FRAMING_BYTES - PROPOSAL_BYTES * int(carried[column]),
+                    heaviness=float(heavier[column]),
                     encode_s=float(seconds[level, column]),
                 )
             )

@@ -27,6 +27,7 @@ from edge_node.logic.due import (
     cooling_down,
     due_tracks,
     foresee_draws,
+    heaviness_of,
     whereabouts,
 )
 from edge_node.logic.egress import HIDDEN_SHARE
@@ -56,23 +57,19 @@ class Decision:
     """One escalation to be made.
 
     Attributes:
-        region: The crop.
-        level: Index into the gain model's levels.
+        ask: The crop, its level, and what its answer is expected to be worth.
         asked: Positions in the track table that the verdict decides about; the first made the
             policy ask, the others are in the band and lie whole inside the crop. Empty where no
             track is meant.
         reason: Why.
-        value: What the verdict is expected to be worth.
         gain: What it is expected to gain, whatever that is worth.
         reservation: What the budget was charged.
         moment: The held moment that is sent; None: the present frame.
     """
 
-    region: Region
-    level: int
+    ask: Ask
     asked: tuple[int, ...]
     reason: Reason
-    value: float
     gain: float
     reservation: Reservation
     moment: Moment | None = None
@@ -291,7 +288,7 @@ class Policy:
         boxes, leaving = offers.places.boxes, offers.places.leaving
         refused = np.ones(len(at), np.bool_)
         worth = np.where(riders, values, 0)
-        heaviness = rows["heaviness"][at]
+        heaviness = heaviness_of(rows, at, view.now_ns)
         asks = self.planner.plan(
             boxes, worth, offers.now, view.size, prices, view.texture, heaviness
         )
@@ -362,11 +359,12 @@ class Policy:
             reason = Reason.CHANGED
         rows["pending"][members] = True
         rows["asked_at_ns"][members] = view.now_ns
+        rows["heaviness"][members] = 1  # soon to be known anew
         rows["held_merit"][members] = 0
         for track_id in rows["track_id"][members].tolist():
             self.moments.forget(track_id)
         asked = tuple(members.tolist())
-        yield Decision(ask.region, ask.level, asked, reason, ask.value, gain, answer, moment)
+        yield Decision(ask, asked, reason, gain, answer, moment)
 
     def _note(self, rows: Rows, at: Positions, cause: Suppression) -> None:
         """Counts the tracks at these positions for which this cause is new."""

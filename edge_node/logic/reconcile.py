@@ -37,7 +37,7 @@ from foundation.escalations import Answer
 
 _ADDED_FRAMES = 12
 """What the edge begins to see so soon after a crop has shown the place was there already."""
-_HEAVINESS = (0.1, 10.0)
+_HEAVINESS_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Reconciler:
             sequence=sequence,
             captured_at_ns=captured_at_ns,
             expires_at_ns=expires_at_ns,
-            region=decision.region,
+            region=decision.ask.region,
             frame_width=frame_size[0],
             frame_height=frame_size[1],
             subjects=self._subjects(decision),
@@ -192,21 +192,23 @@ class Reconciler:
         places = self._memories.positions([subject.track_id for subject in question.subjects])
         return list(self._let_go(question, places, (DEFERRED, ""), set()))
 
-    def forgo(self, question: Question, heaviness: float) -> None:
+    def forgo(self, question: Question, heaviness: float, now_ns: int) -> None:
         """A crop is not sent, since it is larger than it is worth; its ending follows.
 
-        Its tracks may be asked about again at once, by what such a crop takes.
+        Its tracks may be asked about again at once. What made it so large is taken to be the first
+        one, which it was cut around.
 
         Args:
             question: Open, about it.
-            heaviness: How many times as many bytes it took as are predicted of it now.
+            heaviness: How many times as many bytes it took as are predicted of others now.
+            now_ns: The present instant.
         """
-        if question.region.covers(question.frame_width, question.frame_height):
-            return  # it tells of the camera, and that has been learned
         rows, asked = self._tracker.rows, [one.track_id for one in question.subjects if one.asked]
-        at = np.array([at for at in self._memories.positions(asked) if at >= 0], np.intp)
-        rows["heaviness"][at] = np.clip(rows["heaviness"][at] * heaviness, *_HEAVINESS)
-        rows["asked_at_ns"][at] = 0
+        places = self._memories.positions(asked)
+        rows["asked_at_ns"][np.array([place for place in places if place >= 0], np.intp)] = 0
+        if places[0] >= 0:
+            rows["heaviness"][places[0]] = min(max(heaviness, 1.0), _HEAVINESS_MAX)
+            rows["forgone_at_ns"][places[0]] = now_ns
 
     def foresee_additions(self) -> None:
         """Shadow: what begins where a withheld crop has just looked is not asked about either.
@@ -274,7 +276,7 @@ class Reconciler:
         if moment is not None:
             label = self.labels[moment.label]
             return (Subject(moment.track_id, moment.box, label, moment.score, asked=True),)
-        rows, region = self._tracker.rows, decision.region
+        rows, region = self._tracker.rows, decision.ask.region
         boxes = observed_boxes(rows)
         shown = (boxes[:, 0] < region.x2) & (boxes[:, 1] < region.y2) & rows["confirmed"]
         shown &= (boxes[:, 2] > region.x1) & (boxes[:, 3] > region.y1)

@@ -77,8 +77,10 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("suppression", np.int8),
         # By what the gain about a track that was offered is multiplied.
         ("worth", np.float32),
-        # How many times the bytes of a usual crop its crop took that turned out too dear.
+        # A crop around it turned out too dear: how many times as many bytes it took as others of
+        # this camera, and when it was forgone.
         ("heaviness", np.float32),
+        ("forgone_at_ns", np.int64),
         # Merit of the moment that is held (0: none), and whether an audit may draw it: FORESEEN_*.
         ("held_merit", np.float32),
         ("foreseen", np.int8),

@@ -77,8 +77,8 @@ class Reservation:
 
     Attributes:
         size_bytes: The predicted size.
-        most_bytes: If it turns out larger than this, it is worth less than it costs, or not to be
-            paid for, and must not be sent.
+        most_bytes: If it turns out larger than this, it is worth less than it costs, or more than
+            the bucket holds as long as nothing else is on its way.
     """
 
     size_bytes: float
@@ -199,7 +199,7 @@ class Ledger:
         self.requests.bucket.take(1.0)
 
     def most_payable(self, size_bytes: float, most_bytes: float) -> float:
-        """Up to which size what was just charged with a prediction can be paid without a debt."""
+        """Up to which size what was just charged can be paid if nothing else is on its way."""
         return max(size_bytes, min(most_bytes, size_bytes + self.bytes.bucket.level))
 
     def settle(self, reservation: Reservation, size_bytes: float) -> None:

@@ -6,6 +6,7 @@ and what was paid for open questions. In shadow it does the same, and what it as
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import replace
 
@@ -88,7 +89,8 @@ class Asking:
             rules.ordinary,
             whole_frames=rules.gains.frame_share > 0,
         )
-        self._payments: dict[str, tuple[Reservation, float]] = {}
+        # What was decided and is not encoded yet, and the size ratio that was known then.
+        self._payments: dict[str, tuple[Decision, float]] = {}
         self._has_fused = False  # something, since the last frame
         self._frame_size = (0, 0)
         self._shown_at_ns = 0
@@ -161,9 +163,7 @@ class Asking:
                 continue
             ask, reservation = paid
             gain = moment.score * (1 - moment.score)
-            decision = Decision(
-                ask.region, ask.level, (), Reason.AUDIT, ask.value, gain, reservation, moment
-            )
+            decision = Decision(ask, (), Reason.AUDIT, gain, reservation, moment)
             when = (moment.sequence, moment.captured_at_ns)
             self._send(decision, when, moment.pixels, draw)
 
@@ -173,22 +173,21 @@ class Asking:
         question = self._reconciler.question(news.escalation_id)
         if payment is None or question is None:
             return
-        reservation, size_ratio = payment
-        asked, predicted = len(_asked(question)), reservation.size_bytes
-        size = news.size_bytes + _bytes_around(asked)
-        self._metrics.size_ratio.observe(size / predicted)
-        # With a whole frame no proposals are foreseen.
-        whole = question.region.covers(question.frame_width, question.frame_height)
-        times = news.size_bytes / (predicted - _bytes_around(0 if whole else asked))
-        level = self._level_index[question.level]
-        heaviness = self._policy.planner.learn_size(level, size_ratio, times)
+        decision, size_ratio = payment
+        reservation, planner, level = decision.reservation, self._policy.planner, decision.ask.level
+        size = news.size_bytes + _bytes_around(len(_asked(question)))
+        self._metrics.size_ratio.observe(size / reservation.size_bytes)
+        times = news.size_bytes * decision.ask.heaviness / max(decision.ask.image_bytes, 1)
+        if decision.ask.heaviness == 1.0:  # else it is known to be unlike others
+            planner.learn_size(level, size_ratio, times)
         self._policy.settle(reservation, 0 if news.forgone else size)
         if news.forgone:
-            self._reconciler.forgo(question, heaviness)
+            heaviness = times * size_ratio / planner.size_ratio(level)
+            self._reconciler.forgo(question, heaviness, self._clock.now_ns())
             return
         # A promised risk asks also where the gain model expects harm.
         self._metrics.forecast_gain.inc(max(0.0, question.gain))
-        self._metrics.forecast_bytes.inc(predicted)
+        self._metrics.forecast_bytes.inc(reservation.size_bytes)
         self._metrics.escalation_bytes.inc(size)
 
     def hear_accepted(self, news: Accepted) -> None:
@@ -208,7 +207,7 @@ class Asking:
         """An escalation has ended: its latency, its gain, its audit."""
         payment = self._payments.pop(ending.escalation_id, None)
         if payment is not None:  # it ended before it was encoded
-            self._policy.settle(payment[0], 0)
+            self._policy.settle(payment[0].reservation, 0)
         self._auditing.end(ending, fusion, self._clock.now_ns())
         if fusion.question is None:
             return
@@ -235,9 +234,7 @@ class Asking:
             return
         ask, reservation = paid
         self._lookout.settle(sight, rows)
-        decision = Decision(
-            ask.region, ask.level, (), sight.reason, ask.value, sight.worth, reservation
-        )
+        decision = Decision(ask, (), sight.reason, sight.worth, reservation)
         self._send(decision, *_cut(decision, view))
 
     def _audit_place(self, rows: Rows, view: View) -> None:
@@ -250,7 +247,7 @@ class Asking:
             self._auditing.lose(draw, AuditLoss.UNPAID)
             return
         ask, reservation = paid
-        decision = Decision(ask.region, ask.level, (), Reason.AUDIT, ask.value, 0.0, reservation)
+        decision = Decision(ask, (), Reason.AUDIT, 0.0, reservation)
         self._send(decision, *_cut(decision, view), draw)
 
     def _send(
@@ -273,7 +270,7 @@ class Asking:
         self._metrics.asks[decision.reason].inc()
         if self._sink is None:
             raise RuntimeError("nothing is decided where there is nobody to ask")
-        level = self._levels[decision.level]
+        level = self._levels[decision.ask.level]
         question = self._reconciler.ask(
             decision,
             level=str(level),
@@ -289,12 +286,12 @@ class Asking:
             np.clip(np.array([subject.score for subject in subjects], np.float32), 0, 1),
             tuple(subject.label for subject in subjects),
         )
-        size_ratio = self._policy.planner.size_ratio(decision.level)
-        self._payments[question.id] = (decision.reservation, size_ratio)
+        size_ratio = self._policy.planner.size_ratio(decision.ask.level)
+        self._payments[question.id] = (decision, size_ratio)
         if draw is not None:
             self._auditing.open(question.id, draw)
-        most_bytes = decision.reservation.most_bytes - _bytes_around(len(subjects))
-        self._sink.offer(Candidate(question, crop, proposals, level, decision.value, most_bytes))
+        image_max = _image_bytes_max(decision, question)
+        self._sink.offer(Candidate(question, crop, proposals, level, decision.ask.value, image_max))
 
     def _count_suppressed(self) -> None:
         for cause, count in self._policy.suppressed.items():
@@ -303,6 +300,18 @@ class Asking:
 
 def _asked(question: Question) -> list[Subject]:
     return [subject for subject in question.subjects if subject.asked]
+
+
+def _image_bytes_max(decision: Decision, question: Question) -> float:
+    """The largest image that is worth sending.
+
+    An audit is drawn by lot, whatever its crop takes; a place without a track would not come again;
+    and what a whole frame takes is known of its camera. These are sent in any case.
+    """
+    ask, reservation = decision.ask, decision.reservation
+    if not decision.asked or ask.region.covers(question.frame_width, question.frame_height):
+        return math.inf
+    return ask.image_bytes + reservation.most_bytes - reservation.size_bytes
 
 
 def _bytes_around(proposals: int) -> int:
@@ -314,5 +323,5 @@ def _cut(decision: Decision, view: View) -> tuple[tuple[int, int], Pixels]:
     """When a decision's frame was, and its crop: of the held moment, or a copy of the frame's."""
     moment = decision.moment
     if moment is not None:
-        return (moment.sequence, moment.captured_at_ns), moment.cut(decision.region)
-    return (view.sequence, view.captured_at_ns), view.cut(decision.region)
+        return (moment.sequence, moment.captured_at_ns), moment.cut(decision.ask.region)
+    return (view.sequence, view.captured_at_ns), view.cut(decision.ask.region)

@@ -47,7 +47,8 @@ _BACKLOG_EXPIRY_S = 30.0
 """What an escalator is given for one of the backlog, whose live result nobody waits for."""
 _PAUSE_S = 1.0
 """Before more of the backlog is sent to an escalator that had no time for one."""
-_ATTEMPTS_MAX, _KEEP_S = 20, 2.0
+_ATTEMPTS_MAX = 20
+_KEEP_S = 2.0
 
 
 class EscalationLane:
@@ -95,8 +96,7 @@ class EscalationLane:
     def offer(self, candidate: Candidate) -> None:
         """Takes a candidate; where there is no room for it, it ends at once."""
         if not self._encoder.offer(candidate):
-            outcome, cause = EscalationOutcome.EVICTED, Cause.ENCODE_QUEUE_FULL
-            self._endings.finish(candidate.question, outcome, cause)
+            self._endings.finish(candidate.question, *Fate.NO_ROOM.ending)
 
     # --- results thread ---
 
@@ -116,7 +116,7 @@ class EscalationLane:
         sizes = (len(escalation.image), candidate.image_bytes_max)
         fate = fate_of_encoded(*sizes, may_leave=may_leave, shadow=self._withholds)
         self._post(Encoded(escalation.id, len(escalation.image), fate is Fate.FORGONE))
-        if fate is not Fate.AGAIN:
+        if fate is not Fate.SEND:
             self._endings.finish(candidate.question, *fate.ending)
             return
         question, value, run = candidate.question, candidate.value, self._endings.run_id
@@ -186,7 +186,7 @@ class EscalationLane:
             log.warning("escalation rejected (%s): %s", outcome.reason, outcome.message)
         if isinstance(outcome, Shed):
             self._shed(id_, entry, outcome.retry_after_s)
-        elif fate is Fate.AGAIN:
+        elif fate is Fate.SEND:
             self._give_up(id_, EscalationOutcome.EXPIRED)
         else:
             if fate is Fate.ANSWERED:

@@ -119,6 +119,17 @@ def test_crop_may_turn_out_as_large_as_both_prices_and_both_buckets_allow(tmp_pa
         assert bought.most_bytes == pytest.approx(1_500.0)
 
 
+def test_crop_may_turn_out_no_larger_than_what_the_node_holds(tmp_path: Path) -> None:
+    """However much the camera may spend by itself."""
+    clock = ManualClock()
+    with cameras(tmp_path, clock, 1) as (one,):
+        reserve(one, clock, 0.0)
+        clock.advance_s(FILL_S)
+        bought = reserve(one, clock, 1_000.0)
+        assert isinstance(bought, Reservation)
+        assert bought.most_bytes == pytest.approx(NODE.bytes_burst)
+
+
 def test_held_lock_refuses_at_once_and_notes_follow(tmp_path: Path) -> None:
     """While another has the lock nothing is charged; a settlement made meanwhile is not lost."""
     clock = ManualClock()

@@ -88,6 +88,19 @@ class HeldLock(BudgetAim):
         return super().reserve(value, size_bytes, encode_s, now_ns)
 
 
+class Diary(BudgetAim):
+    """Notes when prices are drawn anew."""
+
+    def __init__(self, values: PolicySettings) -> None:
+        super().__init__(values, ledger_of(values))
+        self.refreshed_at_ns: list[int] = []
+
+    def refresh(self, now_ns: int, early_s: float) -> None:
+        """Notes it."""
+        self.refreshed_at_ns.append(now_ns)
+        super().refresh(now_ns, early_s)
+
+
 def risk_aim(threshold: float) -> Callable[[PolicySettings], Aim]:
     """An aim that may keep what is doubted less than this."""
     target = RiskTarget(0.1, Promise.CONFIDENCE)

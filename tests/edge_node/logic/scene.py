@@ -8,6 +8,7 @@ import numpy as np
 
 from edge_node.config import FusionSettings, TrackSettings
 from edge_node.logic.fuse import judge
+from edge_node.logic.plan import Ask
 from edge_node.logic.policy import Decision
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reporting import Reporting
@@ -68,8 +69,9 @@ def ask(
     reconciler: Reconciler, *asked: int, region: Region, id_: str = "q1", sequence: int = 5
 ) -> Question:
     """An open question about these positions of the table."""
+    crop = Ask(region, 0, np.array(asked, np.intp), 0.24, 1000, 784, 1.0, 0.0)
     return reconciler.ask(
-        Decision(region, 0, asked, Reason.UNCERTAIN, 0.24, 0.24, Reservation(1000)),
+        Decision(crop, asked, Reason.UNCERTAIN, 0.24, Reservation(1000)),
         level="webp80",
         escalation_id=id_,
         sequence=sequence,

@@ -146,3 +146,17 @@ def test_budgets_hold_whatever_the_aim_and_the_clock(
         passed_s = (forward_ns - 10**18) / NS_PER_S
         assert spent <= limits.bytes_burst + limits.bytes_per_s * passed_s + 1e-3
         assert requests <= limits.requests_burst + limits.requests_per_s * passed_s + 1e-6
+
+
+def test_share_of_the_tracks_is_kept_where_crops_are_never_sent() -> None:
+    """A token that bought nothing comes back, as bytes and requests do."""
+    aim = make("rate", ask_share=0.2)
+    bought = offer(aim, [1.0] * 4, NS_PER_S)[0]
+    assert isinstance(bought, Reservation)
+    for second in range(2, 60):
+        aim.settle(bought, 0.0)
+        bought = aim.reserve(2.0, 2_000.0, 0.002, second * NS_PER_S)
+        assert isinstance(bought, Reservation)
+    aim.settle(bought, 1_000.0)
+    spent = [aim.reserve(2.0, 2_000.0, 0.002, 60 * NS_PER_S) for _ in range(10)]
+    assert Suppression.BUDGET_REQUESTS in spent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from edge_node.logic.moments import MOMENTS_MAX
 from edge_node.logic.rhythm import PERIOD_NS
@@ -37,7 +38,7 @@ def test_best_moment_is_sent_once_the_track_is_cut_or_hides() -> None:
         assert (moment.sequence, moment.captured_at_ns) == (10, NOW_NS)
         assert moment.box.tolist() == [600, 400, 612, 412]
         assert decision.reason is Reason.LEAVING
-        assert decision.region == moment.region
+        assert decision.ask.region == moment.region
         region = moment.region
         assert (moment.pixels == sharp[region.y1 : region.y2, region.x1 : region.x2]).all()
         assert len(asking.moments) == 0
@@ -57,8 +58,26 @@ def test_of_a_moment_no_more_is_sent_than_its_level_shows() -> None:
     rows["box"] = rows["seen_box"] = (0, 400, 9, 412)
     (decision,) = consider(asking, rows, 20, now_ns=NOW_NS + 10 * FRAME_NS)
     assert decision.moment is not None
-    assert (decision.moment.region.width, decision.region) == (192, Region(582, 382, 630, 430))
-    assert (decision.moment.cut(decision.region) == sharp[382:430, 582:630]).all()
+    assert (decision.moment.region.width, decision.ask.region) == (192, Region(582, 382, 630, 430))
+    assert (decision.moment.cut(decision.ask.region) == sharp[382:430, 582:630]).all()
+
+
+def test_held_moment_of_a_heavy_track_is_predicted_to_take_more() -> None:
+    """By what a crop of it has taken."""
+    sizes = []
+    for heaviness in (1.0, 3.0):
+        asking, rows = policy(min_track_frames=30), rows_of({})
+        sharp = textured(590, 390, 630, 430, contrast=80)
+        assert consider(asking, rows, 10, pixels=sharp) == []
+        rows["offered"] = True
+        rows["box"] = rows["seen_box"] = (0, 400, 9, 412)
+        rows["heaviness"], rows["forgone_at_ns"] = heaviness, NOW_NS + 10 * FRAME_NS
+        (decision,) = consider(asking, rows, 20, now_ns=NOW_NS + 10 * FRAME_NS)
+        assert decision.moment is not None
+        sizes.append(decision.ask.image_bytes)
+        assert decision.ask.heaviness == heaviness
+        assert rows["heaviness"].tolist() == [1.0]
+    assert sizes[1] == pytest.approx(3 * sizes[0], rel=0.01)
 
 
 def test_blurred_track_is_asked_about_with_its_sharp_moment() -> None:
@@ -83,7 +102,7 @@ def test_moment_that_is_worth_its_price_is_sent_though_the_present_frame_is_not(
         assert consider(asking, rows, frame, now_ns=NOW_NS + frame * FRAME_NS) == []
     rows["box"] = rows["seen_box"] = (400, 460, 900, 960)
     sent = [
-        decision.region.width
+        decision.ask.region.width
         for frame in range(30, 40)
         for decision in consider(asking, rows, frame, now_ns=NOW_NS + frame * FRAME_NS)
     ]
@@ -98,7 +117,7 @@ def test_blurred_track_is_sent_as_it_is_where_crops_are_never_worth_it() -> None
     assert consider(asking, rows, 10, pixels=textured(590, 390, 630, 430, contrast=80)) == []
     (decision,) = consider(asking, rows, 20, pixels=textured(590, 390, 630, 430, contrast=3))
     assert decision.moment is None
-    assert decision.region.width == WIDTH
+    assert decision.ask.region.width == WIDTH
 
 
 def test_better_moment_replaces_the_held_one_and_a_worse_one_does_not() -> None:

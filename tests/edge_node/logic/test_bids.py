@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import islice
 
+import pytest
+
 from edge_node.values import Suppression
 from foundation.gains import LevelCosts, variance_gains
 from tests.edge_node.logic.policies import (
@@ -38,6 +40,26 @@ def test_what_was_refused_is_offered_once_the_price_falls_below_its_bid() -> Non
     assert posted.asked <= 20
     posted.per_byte = 1e-9
     assert asked(8) == [(0,)]
+
+
+def test_heavy_track_bids_less() -> None:
+    """Twice the bytes at the same value are offered at half the price, as long as that is known."""
+    offered = []
+    for heaviness in (1.0, 2.0):
+        posted = PostedPrice()
+        posted.per_byte = 1.0
+        asking, rows = policy(aim=posted.of), rows_of({})
+        assert consider(asking, rows) == []
+        frames = iter(range(11, 2_000))
+        rows["heaviness"] = heaviness
+        while True:
+            frame = next(frames)
+            rows["forgone_at_ns"] = now_ns = NOW_NS + frame * FRAME_NS
+            posted.per_byte *= 0.99
+            if consider(asking, rows, frame, now_ns=now_ns):
+                break
+        offered.append(posted.per_byte)
+    assert offered[1] == pytest.approx(offered[0] / 2, rel=0.1)
 
 
 def test_chores_wait_while_there_are_verdicts_to_fuse() -> None:
@@ -75,7 +97,7 @@ def test_whole_frame_that_was_refused_is_offered_again() -> None:
         for frame in range(1, 60)
         for decision in consider(asking, rows, 10 + frame, now_ns=NOW_NS + frame * FRAME_NS)
     ]
-    assert [one.region.width for one in decisions] == [WIDTH]
+    assert [one.ask.region.width for one in decisions] == [WIDTH]
 
 
 def test_what_comes_into_view_is_asked_about_as_soon_as_it_is_whole() -> None:

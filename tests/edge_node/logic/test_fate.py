@@ -30,9 +30,9 @@ def test_table_is_total() -> None:
 def test_only_an_answer_answers_and_only_rejections_fail() -> None:
     """What the cloud had no time for is sent again; so is what an operator can mend."""
     assert fate_of(OUTCOMES[Answer]) is Fate.ANSWERED
-    assert fate_of(OUTCOMES[Shed]) is fate_of(OUTCOMES[Expired]) is Fate.AGAIN
-    assert fate_of(Rejection(RejectReason.NOT_PERMITTED, "")) is Fate.AGAIN
-    failed = {reason for reason, fate in REJECTIONS.items() if fate is not Fate.AGAIN}
+    assert fate_of(OUTCOMES[Shed]) is fate_of(OUTCOMES[Expired]) is Fate.SEND
+    assert fate_of(Rejection(RejectReason.NOT_PERMITTED, "")) is Fate.SEND
+    failed = {reason for reason, fate in REJECTIONS.items() if fate is not Fate.SEND}
     assert failed == set(RejectReason) - {RejectReason.NOT_PERMITTED}
     assert {REJECTIONS[reason].ending[0] for reason in failed} == {EscalationOutcome.FAILED}
 
@@ -40,13 +40,13 @@ def test_only_an_answer_answers_and_only_rejections_fail() -> None:
 def test_what_is_sent_again_has_not_ended() -> None:
     """Asking how is a mistake."""
     with pytest.raises(ValueError, match="not ended"):
-        _ = Fate.AGAIN.ending
+        _ = Fate.SEND.ending
 
 
 @pytest.mark.parametrize("shadow", [False, True])
 def test_what_is_encoded_is_sent_where_it_may_leave_and_is_worth_it(*, shadow: bool) -> None:
     """In shadow it ends in the same way, but for what would be sent."""
-    would_leave = Fate.WITHHELD if shadow else Fate.AGAIN
+    would_leave = Fate.WITHHELD if shadow else Fate.SEND
     assert fate_of_encoded(100, 100.0, may_leave=True, shadow=shadow) is would_leave
     assert fate_of_encoded(101, 100.0, may_leave=True, shadow=shadow) is Fate.FORGONE
     assert fate_of_encoded(101, 100.0, may_leave=False, shadow=shadow) is Fate.FORBIDDEN

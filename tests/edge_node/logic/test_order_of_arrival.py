@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_node.logic.plan import Ask
 from edge_node.logic.policy import Decision
 from edge_node.logic.reconcile import Reconciler
 from edge_node.logic.reporting import Reporting
@@ -111,8 +112,9 @@ def fused(tracked: int, views: list[Crop], order: tuple[int, ...], *, late: bool
 
 def _ask(reconciler: Reconciler, number: int, view: Crop) -> None:
     asked = tuple(np.flatnonzero(view.asked).tolist())
+    crop = Ask(view.region, 0, np.array(asked, np.intp), 0.2, 1000, 784, 1.0, 0.0)
     reconciler.ask(
-        Decision(view.region, 0, asked, Reason.UNCERTAIN, 0.2, 0.2, Reservation(1000)),
+        Decision(crop, asked, Reason.UNCERTAIN, 0.2, Reservation(1000)),
         level="webp80",
         escalation_id=f"q{number}",
         sequence=5,

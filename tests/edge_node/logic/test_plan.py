@@ -325,17 +325,6 @@ def test_crop_around_a_heavy_track_is_predicted_to_take_more() -> None:
     assert ask.members.tolist() == [1]
 
 
-def test_planner_says_what_a_crop_takes_beside_what_it_would_predict_now() -> None:
-    """The first one teaches it all there is to know; the tenth is one of ten."""
-    planner = Planner(gain_model(), SETTINGS)
-    assert planner.learn_size(0, planner.size_ratio(0), 2.0) == pytest.approx(1.0)
-    for _ in range(8):
-        assert planner.learn_size(0, planner.size_ratio(0), 1.0) == pytest.approx(1.0)
-    assert planner.size_ratio(0) == pytest.approx(2.0)
-    # Thrice as many as predicted, of which a tenth is now expected of all.
-    assert planner.learn_size(0, 2.0, 3.0) == pytest.approx(6.0 / 2.4)
-
-
 def test_crops_that_were_on_their_way_together_teach_the_same() -> None:
     """They were predicted alike, before any was encoded."""
     planner = Planner(gain_model(), SETTINGS)

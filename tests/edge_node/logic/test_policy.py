@@ -29,8 +29,8 @@ def test_doubtful_settled_track_is_asked_about_once() -> None:
     asking = policy()
     decisions = consider(asking, rows)
     assert [(d.asked, d.reason) for d in decisions] == [((0,), Reason.UNCERTAIN)]
-    assert decisions[0].region.lies_inside(WIDTH, HEIGHT)
-    assert decisions[0].region.width == 192
+    assert decisions[0].ask.region.lies_inside(WIDTH, HEIGHT)
+    assert decisions[0].ask.region.width == 192
     assert rows["pending"].tolist() == [True]
     assert consider(asking, rows, 11) == []
 
@@ -154,7 +154,7 @@ def test_bytes_are_reserved_and_settled() -> None:
     assert asking.suppressed == {Suppression.BUDGET_BYTES: 1}
     predicted = first[0].reservation.size_bytes
     asking.settle(first[0].reservation, 700)
-    asking.planner.learn_size(first[0].level, 1.0, 700 / predicted)
+    asking.planner.learn_size(first[0].ask.level, 1.0, 700 / predicted)
     assert consider(asking, rows, 11) == [], "what was refused rests for a moment"
     second = consider(asking, rows, 12, now_ns=NOW_NS + 100_000_000)
     assert len(second) == 1
@@ -206,7 +206,7 @@ def test_what_costs_more_to_be_wrong_about_is_asked_first() -> None:
     asking = policy(class_costs=costs)
     decisions = consider(asking, rows)
     assert [d.asked for d in decisions] == [(1,), (0,)]
-    assert decisions[0].value > 40 * decisions[1].value
+    assert decisions[0].ask.value > 40 * decisions[1].ask.value
     assert asking.suppressed == {Suppression.PRICE: 1}
 
 
@@ -221,12 +221,12 @@ def test_level_follows_the_price() -> None:
         gains=(((0.0, 0.25, 0.0),), ((0.0, 0.2, 0.0),)),
     )
     rich = policy(model=model)
-    assert [d.level for d in consider(rich, rows_of({}))] == [0]
+    assert [d.ask.level for d in consider(rich, rows_of({}))] == [0]
     poor = policy(model=model, uplink_bytes_per_s=200.0, uplink_bytes_burst=20_000.0)
     levels = []
     for number in range(60):
         now_ns = NOW_NS + number * 500_000_000
-        levels += [d.level for d in consider(poor, rows_of({}), 10 + number, now_ns=now_ns)]
+        levels += [d.ask.level for d in consider(poor, rows_of({}), 10 + number, now_ns=now_ns)]
     assert set(levels[-10:]) == {1}
 
 
@@ -236,9 +236,9 @@ def test_level_that_the_escalator_does_not_decode_is_never_chosen() -> None:
     asking = policy(model=variance_gains(levels))
     asking.planner.use(np.array([False, True]))
     decisions = consider(asking, rows_of({}))
-    assert [d.level for d in decisions] == [1]
+    assert [d.ask.level for d in decisions] == [1]
     for by_lot in (False, True):
-        paid = asking.pay(decisions[0].region, 1.0, view(), by_lot=by_lot)
+        paid = asking.pay(decisions[0].ask.region, 1.0, view(), by_lot=by_lot)
         assert not isinstance(paid, Suppression)
         assert paid[0].level == 1
 
@@ -311,8 +311,8 @@ def test_any_scene_is_asked_within_budget_and_once(
     assert len(decisions) <= burst
     for decision in decisions:
         asked += decision.asked
-        assert decision.region.lies_inside(WIDTH, HEIGHT)
-        assert 0 <= decision.value <= 0.2501 * len(decision.asked)
+        assert decision.ask.region.lies_inside(WIDTH, HEIGHT)
+        assert 0 <= decision.ask.value <= 0.2501 * len(decision.asked)
         assert 0 <= decision.gain <= 0.2501 * len(decision.asked)
     assert len(asked) == len(set(asked))
     assert not any(rows["answered"][position] for position in asked)

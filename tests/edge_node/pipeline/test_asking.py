@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edge_node.config import PolicySettings
 from edge_node.values import Cause, EscalationOutcome, Repeated
 from foundation.escalations import Encoding, LabelledBoxes
 from foundation.gains import FRAMING_BYTES, PROPOSAL_BYTES, LevelCosts, variance_gains
-from tests.edge_node.logic.policies import HeldLock, ledger_of, risk_aim
+from tests.edge_node.logic.policies import Diary, HeldLock, ledger_of, risk_aim
 from tests.edge_node.pipeline.bench import FRAME_S, HEIGHT, NOISE, WIDTH, AskingBench, seen
 
 NOTHING = seen()
@@ -65,6 +66,23 @@ def test_forecast_counts_what_is_sent_and_realized_what_is_answered() -> None:
     assert bench.count("edge_policy_realized_gain_total") == pytest.approx(0.45**2, abs=0.01)
 
 
+def test_chores_keep_out_of_frames_that_are_looked_at_closely() -> None:
+    """Every fourth frame; prices are drawn anew in the others."""
+    diaries: list[Diary] = []
+
+    def keep(values: PolicySettings) -> Diary:
+        diaries.append(Diary(values))
+        return diaries[-1]
+
+    bench = AskingBench(aim=keep)
+    begun_ns = bench.clock.now_ns()
+    bench.frames(100, SURE)
+    (diary,) = diaries
+    frames = [round((at_ns - begun_ns) / (FRAME_S * 1e9)) for at_ns in diary.refreshed_at_ns]
+    assert len(frames) > 15
+    assert [frame for frame in frames if frame % 4 == 0] == []
+
+
 def test_promised_risk_asks_where_the_gain_model_expects_harm() -> None:
     """Which is no gain that could be counted."""
     harm = variance_gains([LevelCosts(level="webp80")])
@@ -89,40 +107,6 @@ def test_predicted_sizes_follow_those_that_came() -> None:
     true = 500 + FRAMING_BYTES + PROPOSAL_BYTES
     assert predicted[0] > 2 * true
     assert predicted[-1] == pytest.approx(true, rel=0.1)
-
-
-def test_forgone_crop_costs_nothing_and_is_offered_anew_at_what_it_takes() -> None:
-    """Without a pause; its bytes and its request are given back."""
-    bench = AskingBench({"requests_per_s": 1e-6, "requests_burst": 3.0})
-    bench.frames(6, seen((300, 200, 0.45), (500, 100, 0.45)))
-    heavy, usual = bench.offered
-    bench.encode(usual, 1_000)
-    assert heavy.image_bytes_max > 100_000  # nothing has a price yet
-    predicted = bench.count("edge_policy_forecast_bytes_total")
-    bench.forgo(heavy, 3_000)
-    assert bench.count("edge_policy_forecast_bytes_total") == predicted
-    sent = 1_000 + FRAMING_BYTES + PROPOSAL_BYTES
-    assert bench.count("edge_escalation_bytes_total") == sent
-    bench.frame(seen((300, 200, 0.45), (500, 100, 0.45)))
-    again = bench.offered[2]
-    assert again.question.subjects[0].track_id == heavy.question.subjects[0].track_id
-    bench.encode(again, 3_000)
-    predicted = bench.count("edge_policy_forecast_bytes_total") - predicted
-    assert predicted == pytest.approx(3_000 + FRAMING_BYTES + PROPOSAL_BYTES, rel=0.05)
-    assert bench.count("edge_policy_asks_total", reason="uncertain") == 3
-
-
-def test_forgone_whole_frame_waits_and_blames_no_track() -> None:
-    """It tells of the camera what the next prediction knows."""
-    frames_only = variance_gains([LevelCosts(level="webp80")], crop_share=0.0, frame_share=1.0)
-    bench = AskingBench(gains=frames_only)
-    bench.frames(6, DOUBTFUL)
-    (whole,) = bench.offered
-    assert (whole.question.region.width, whole.question.region.height) == (WIDTH, HEIGHT)
-    bench.forgo(whole, 200_000)
-    bench.frames(6, DOUBTFUL)
-    assert len(bench.offered) == 1
-    assert bench.tracker.rows["heaviness"].tolist() == [1.0]
 
 
 @pytest.mark.parametrize("outcome", [EscalationOutcome.EVICTED, EscalationOutcome.FAILED])

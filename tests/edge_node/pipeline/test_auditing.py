@@ -73,6 +73,12 @@ def ended(bench: AskingBench, stratum: str) -> dict[str, float]:
     }
 
 
+def test_audit_is_sent_however_large_it_turns_out(bench: AskingBench) -> None:
+    """What is drawn knows nothing of pixels, nor may what is answered."""
+    asked_audits(bench, 2)
+    assert {candidate.image_bytes_max for candidate in of_tracks(bench)} == {math.inf}
+
+
 def test_audits_end_as_right_wrong_or_lost(bench: AskingBench) -> None:
     """As the verdict says, and each once."""
     asked_audits(bench, 3)
