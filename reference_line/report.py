@@ -29,7 +29,9 @@ _CARDS_MAX = 12
 _HALF_WIDTH = 520.0
 _HALF_HEIGHT = 170.0
 _KINDS = {"edge_only": "edge", "hybrid": "hybrid", "cloud_only": "cloud"}
-_UNANSWERED = tuple(str(one) for one in EscalationOutcome if one is not EscalationOutcome.ANSWERED)
+# What was forgone was never sent, and may have been asked about again.
+_ANSWERED_OR_LATER = (EscalationOutcome.ANSWERED, EscalationOutcome.FORGONE)
+_UNANSWERED = tuple(str(one) for one in EscalationOutcome if one not in _ANSWERED_OR_LATER)
 
 
 def write_report(plan: DemoPlan, analysis: Analysis) -> Path:
