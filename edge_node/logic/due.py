@@ -29,7 +29,9 @@ _BORDER_PX = 2.0
 _INWARDS = np.array([1, 1, -1, -1], np.float32)
 _LOOKUPS_MAX = 8
 """Tracks of one frame that are looked up in the lottery; the others have their turn later."""
-_HEAVY_S = 5.0
+_HEAVY_S, _HEAVY_FADES_S = 3.0, 5.0
+"""What a crop took that was forgone is believed of the next ones of its track, then fades."""
+_HEAVY_MIN = 1.05
 _NS_PER_S = 1_000_000_000
 
 
@@ -132,13 +134,14 @@ def cooling_down(rows: Rows, at: Positions, cooldown_s: float, now_ns: int) -> M
 def heaviness_of(rows: Rows, at: Positions, now_ns: int) -> Floats:
     """By what predicted bytes are multiplied where a crop shows a track (N,).
 
-    What one crop of a track took fades within seconds: the next one shows it in another way.
+    What one crop of a track took fades within seconds: later ones show it in another way.
     """
     heaviness = rows["heaviness"][at]
     heavy = (heaviness > 1).nonzero()[0]
     if heavy.size:
         since_s = (now_ns - rows["forgone_at_ns"][at[heavy]]) / _NS_PER_S
-        heaviness[heavy] **= np.exp(-np.maximum(since_s, 0.0) / _HEAVY_S)
+        heaviness[heavy] **= np.exp(-np.maximum(since_s - _HEAVY_S, 0.0) / _HEAVY_FADES_S)
+        heaviness[heaviness < _HEAVY_MIN] = 1
     return heaviness
 
 

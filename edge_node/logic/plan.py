@@ -56,7 +56,7 @@ class Ask:
         value: Expected gain of the answer.
         size_bytes: Predicted bytes on the wire.
         image_bytes: Of these, the image's.
-        heaviness: Its factor that is due to the proposals which it shows.
+        heaviness: By what that was multiplied for the proposals that it shows; 1: nothing known.
         encode_s: Predicted seconds of encoding.
     """
 
@@ -339,6 +339,7 @@ class Planner:
         for column, level in enumerate(net.argmax(axis=0).tolist()):
             if net[level, column] <= 0:
                 continue
+            total_bytes = int(size[level, column])
             members = np.flatnonzero(inside[column])
             members = members[np.argsort(-gains[level, members], kind="stable")]
             total += float(net[level, column])
@@ -348,7 +349,7 @@ class Planner:
                     level=level,
                     members=members,
                     value=float(values[level, column]),
-                    size_bytes=(total_bytes := int(size[level, column])),
+                    size_bytes=total_bytes,
                     image_bytes=total_bytes - FRAMING_BYTES - PROPOSAL_BYTES * int(carried[column]),
                     heaviness=float(heavier[column]),
                     encode_s=float(seconds[level, column]),

@@ -359,7 +359,6 @@ class Policy:
             reason = Reason.CHANGED
         rows["pending"][members] = True
         rows["asked_at_ns"][members] = view.now_ns
-        rows["heaviness"][members] = 1  # soon to be known anew
         rows["held_merit"][members] = 0
         for track_id in rows["track_id"][members].tolist():
             self.moments.forget(track_id)

@@ -206,7 +206,7 @@ class Reconciler:
         rows, asked = self._tracker.rows, [one.track_id for one in question.subjects if one.asked]
         places = self._memories.positions(asked)
         rows["asked_at_ns"][np.array([place for place in places if place >= 0], np.intp)] = 0
-        if places[0] >= 0:
+        if places and places[0] >= 0:
             rows["heaviness"][places[0]] = min(max(heaviness, 1.0), _HEAVINESS_MAX)
             rows["forgone_at_ns"][places[0]] = now_ns
 

@@ -77,8 +77,8 @@ class Reservation:
 
     Attributes:
         size_bytes: The predicted size.
-        most_bytes: If it turns out larger than this, it is worth less than it costs, or more than
-            the bucket holds as long as nothing else is on its way.
+        most_bytes: The largest size that is worth its price, and that the bucket can pay as long as
+            nothing else is on its way.
     """
 
     size_bytes: float
@@ -199,8 +199,12 @@ class Ledger:
         self.requests.bucket.take(1.0)
 
     def most_payable(self, size_bytes: float, most_bytes: float) -> float:
-        """Up to which size what was just charged can be paid if nothing else is on its way."""
-        return max(size_bytes, min(most_bytes, size_bytes + self.bytes.bucket.level))
+        """Up to which size what was just charged can be paid if nothing else is on its way.
+
+        What is above the burst makes a debt as it is, so it may be still larger.
+        """
+        level = self.bytes.bucket.level
+        return max(size_bytes, min(most_bytes, size_bytes + level if level >= 0 else math.inf))
 
     def settle(self, reservation: Reservation, size_bytes: float) -> None:
         """Replaces the prediction by the encoded size; 0 gives the request back as well."""

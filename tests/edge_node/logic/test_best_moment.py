@@ -76,7 +76,6 @@ def test_held_moment_of_a_heavy_track_is_predicted_to_take_more() -> None:
         assert decision.moment is not None
         sizes.append(decision.ask.image_bytes)
         assert decision.ask.heaviness == heaviness
-        assert rows["heaviness"].tolist() == [1.0]
     assert sizes[1] == pytest.approx(3 * sizes[0], rel=0.01)
 
 

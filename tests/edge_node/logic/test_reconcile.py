@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 
 from edge_node.config import FusionSettings, TrackSettings
 from edge_node.logic.reconcile import Fusion, Reconciler
@@ -331,3 +332,27 @@ def test_ending_of_an_unknown_escalation_changes_nothing() -> None:
     stranger = answered(question(region=REGION), found((*BOX, 0.9, "short")))
     assert reconciler.end(stranger) == Fusion()
     assert tracker.rows["cloud_label"].tolist() == [-1]
+
+
+@pytest.mark.parametrize(("told", "kept"), [(3.0, 3.0), (0.5, 1.0), (99.0, 10.0)])
+def test_forgone_crop_is_blamed_on_the_track_it_was_cut_around(told: float, kept: float) -> None:
+    """All that it asked about may be asked about again at once."""
+    tracker = tracker_with(BOX, (630, 400, 642, 412), (560, 400, 572, 412))
+    reconciler = reconciler_for(tracker)
+    tracker.rows["asked_at_ns"] = NOW_NS
+    asked = ask(reconciler, 1, 0, region=REGION)
+    reconciler.forgo(asked, told, LATER_NS)
+    assert tracker.rows["heaviness"].tolist() == [1.0, kept, 1.0]
+    assert tracker.rows["forgone_at_ns"].tolist() == [0, LATER_NS, 0]
+    assert tracker.rows["asked_at_ns"].tolist() == [0, 0, NOW_NS]
+
+
+def test_forgone_crop_of_a_track_that_has_ended_is_blamed_on_nobody() -> None:
+    """Nor on whoever is in its place."""
+    tracker = tracker_with(BOX, (630, 400, 642, 412))
+    reconciler = reconciler_for(tracker)
+    asked = ask(reconciler, 1, 0, region=REGION)
+    reconciler.close_tracks(tracker.end_all())
+    move(tracker, 4, 0.0)
+    reconciler.forgo(asked, 3.0, LATER_NS)
+    assert tracker.rows["heaviness"].tolist() == [1.0]

@@ -110,6 +110,13 @@ def test_free_crop_may_take_what_is_there_and_makes_no_debt() -> None:
     assert ledger.bytes.bucket.available(0) == pytest.approx(-LIMITS.bytes_headroom)
 
 
+def test_crop_above_the_burst_may_be_still_larger() -> None:
+    """It waits for a full bucket and makes a debt as it is."""
+    bought = Ledger(LIMITS).reserve(1.0, 200_000.0, 0)
+    assert isinstance(bought, Reservation)
+    assert bought.most_bytes == math.inf
+
+
 @given(
     st.lists(
         st.tuples(st.integers(-(10**10), 10**11), st.floats(0.0, 10.0), st.floats(0.0, 150_000.0)),

@@ -60,6 +60,39 @@ def test_what_one_crop_of_a_track_took_fades() -> None:
     assert later < 0.8 * at_once
 
 
+def test_track_that_is_forgone_twice_is_taken_for_what_it_is() -> None:
+    """The second crop is compared with what others take, not with what was feared of it."""
+    bench = AskingBench({"cooldown_s": 0.0})
+    bench.frames(6, DOUBTFUL)
+    bench.encode(bench.offered[0], 1_000)
+    bench.end(bench.offered[0], EscalationOutcome.EXPIRED)
+    for _ in range(2):
+        bench.frame(DOUBTFUL)
+        bench.forgo(bench.offered[-1], 4_000)
+    bench.frame(DOUBTFUL)
+    before = bench.count("edge_policy_forecast_bytes_total")
+    bench.encode(bench.offered[-1], 4_000)
+    predicted = bench.count("edge_policy_forecast_bytes_total") - before
+    assert predicted == pytest.approx(4_000 + FRAMING_BYTES + PROPOSAL_BYTES, rel=0.05)
+
+
+@pytest.mark.parametrize("size_bytes", [9_000, 20_000])
+def test_crop_above_the_burst_is_sent_as_soon_as_that_is_known(size_bytes: int) -> None:
+    """It waits for a full bucket, as ever, and is not encoded over and over."""
+    bench = AskingBench({"uplink_bytes_per_s": 2_000.0, "uplink_bytes_burst": 8_000.0})
+    fits = []
+    for _ in range(200):
+        heard = len(bench.offered)
+        bench.frame(DOUBTFUL)
+        for candidate in bench.offered[heard:]:
+            fits.append(size_bytes <= candidate.image_bytes_max)
+            if fits[-1]:
+                bench.encode(candidate, size_bytes)
+            else:
+                bench.forgo(candidate, size_bytes)
+    assert fits == [False, True]
+
+
 def test_what_shows_no_track_or_the_whole_frame_is_not_forgone() -> None:
     """However large it turns out."""
     frames_only = variance_gains([LevelCosts(level="webp80")], crop_share=0.0, frame_share=1.0)
