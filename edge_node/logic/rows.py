@@ -75,10 +75,9 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("offered", np.bool_),
         ("asked_at_ns", np.int64),
         ("suppression", np.int8),
-        # By what the gain about a track that was offered is multiplied.
+        # By what the gain about a track that was offered is multiplied; by what the bytes of its
+        # crop are, since one of it was forgone.
         ("worth", np.float32),
-        # A crop around it turned out too dear: how many times as many bytes it took as others of
-        # this camera, and when it was forgone.
         ("heaviness", np.float32),
         ("forgone_at_ns", np.int64),
         # Merit of the moment that is held (0: none), and whether an audit may draw it: FORESEEN_*.
