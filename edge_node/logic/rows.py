@@ -75,8 +75,7 @@ def row_dtype(classes: int) -> np.dtype[np.void]:
         ("offered", np.bool_),
         ("asked_at_ns", np.int64),
         ("suppression", np.int8),
-        # By what the gain about a track that was offered is multiplied; by what the bytes of its
-        # crop are, since one of it was forgone.
+        # What its gain is multiplied by; and, since a crop of it was forgone, its bytes.
         ("worth", np.float32),
         ("heaviness", np.float32),
         ("forgone_at_ns", np.int64),
