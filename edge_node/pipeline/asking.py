@@ -175,7 +175,7 @@ class Asking:
             return
         decision, size_ratio = payment
         reservation, planner, level = decision.reservation, self._policy.planner, decision.ask.level
-        size = news.size_bytes + _bytes_around(len(_asked(question)))
+        size = news.size_bytes + FRAMING_BYTES + PROPOSAL_BYTES * len(_asked(question))
         self._metrics.size_ratio.observe(size / reservation.size_bytes)
         times = news.size_bytes * decision.ask.heaviness / max(decision.ask.image_bytes, 1)
         if decision.ask.heaviness == 1.0:  # else it is known to be unlike others
@@ -312,11 +312,6 @@ def _image_bytes_max(decision: Decision, question: Question) -> float:
     if not decision.asked or ask.region.covers(question.frame_width, question.frame_height):
         return math.inf
     return ask.image_bytes + reservation.most_bytes - reservation.size_bytes
-
-
-def _bytes_around(proposals: int) -> int:
-    """Bytes on the wire around the image of a crop that carries so many proposals."""
-    return FRAMING_BYTES + PROPOSAL_BYTES * proposals
 
 
 def _cut(decision: Decision, view: View) -> tuple[tuple[int, int], Pixels]:
