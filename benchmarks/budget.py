@@ -58,6 +58,7 @@ RULES = (
     "price",
     "price, split",
     "foreknowing",
+    "foreknowing 0.9",
 )
 
 
@@ -144,6 +145,7 @@ def builders(trace: Trace, burst: float, end_s: float) -> dict[str, Callable[[],
         rules["price, split"] = lambda: Split(*bucket, trace.camera_count)
     if (stretches := trace.stretches) is not None:
         rules["foreknowing"] = lambda: ForeknowingRule(*bucket, stretches)
+        rules["foreknowing 0.9"] = lambda: ForeknowingRule(*bucket, stretches, 0.9)
     return rules
 
 

@@ -5,7 +5,8 @@ and in quiet stretches, how long such stretches last, whether one is busy, and f
 been: all that the past can tell about the future of this traffic. Its thresholds are those of the
 best rule for that (value iteration over the level of the bucket, the kind of stretch and its age,
 with spending taken as a steady flow within a step). So what it falls short of the optimum is the
-price of not knowing the future, and hardly any rule can buy more.
+price of not knowing the future, and hardly any rule can buy more. At a share of those thresholds it
+uses more of the budget and buys less, and hardly any rule buys more at that use.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ _QUANTILES = 60
 class ForeknowingRule(FirstCome):
     """Sends what is worth more than the tokens that it takes are worth in this stretch."""
 
-    def __init__(self, rate: float, burst: float, headroom: float, stretches: Stretches) -> None:
+    def __init__(
+        self, rate: float, burst: float, headroom: float, stretches: Stretches, share: float = 1.0
+    ) -> None:
+        """Takes the law, and the share of the best thresholds at which it spends."""
         super().__init__(rate, burst, headroom)
         self._stretches = stretches
+        self._share = share
         self._levels: Array = np.linspace(0.0, burst - headroom, _LEVELS)
         self._ages = [_ages(shortest_s) for shortest_s in STRETCH_S_MIN]
         self._worth = self._iterate(rate)
@@ -50,7 +55,7 @@ class ForeknowingRule(FirstCome):
         worth = self._worth[number % 2][np.searchsorted(ages, now_s - began_s, side="right") - 1]
         level = self.bucket.available(now_ns)
         with_, without = np.interp([level, level - predicted], self._levels, worth)
-        return float(with_ - without)
+        return self._share * float(with_ - without)
 
     def _iterate(self, rate: float) -> list[Array]:
         """The worth (ages, levels) of the bucket in busy and in quiet stretches."""
