@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -164,6 +165,16 @@ def test_escalations_that_ended_last_are_known_from_the_records(line: Line) -> N
         count_escalations(records, early)["uncertain", "answered"]
         == (count_escalations(records, late)["uncertain", "answered"])
     )
+
+
+def test_forgone_escalations_are_not_shown_as_unanswered(analysis: Analysis) -> None:
+    """They were never sent; the one that was shed is shown."""
+    records, summary = analysis.records, analysis.summary
+    early, late = samples_of(records)
+    forgone = {**late.escalations, ("uncertain", "forgone"): 7}
+    chart = timelines(records, [early, replace(late, escalations=forgone)], summary)["escalations"]
+    assert re.findall(r"(\d+) unanswered", chart).count("1") == 1
+    assert not set(re.findall(r"(\d+) unanswered", chart)) - {"0", "1"}
 
 
 def test_samples_are_read_from_real_metrics() -> None:

@@ -137,6 +137,10 @@ def test_close_look_waits_while_a_frame_is_busy_but_not_for_long() -> None:
         list(out.look(NOBODY, ground(number), NO_SCORES, scene_moves=False, busy=busy))
         looked += [number] * out.looked
     assert looked == [5, 8, 16, 24]
+    blind = lookout(background=False)
+    for number in range(1, 25):
+        list(blind.look(NOBODY, ground(number), NO_SCORES, scene_moves=False))
+        assert not blind.looked
 
 
 def test_gap_is_asked_about_once_per_gap() -> None:
